@@ -1,0 +1,151 @@
+"""Read a bundle from disk: check everything, then hand out the very bytes that were checked.
+
+Nothing of a bundle is parsed before its sha256 matches the manifest, and no file is opened twice: a file that is
+swapped after the check can't reach the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from admodels.contract.manifest import MANIFEST_VERSION, Manifest
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+ENGINES = "engines"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILE_BYTES = 4 << 30
+
+
+class BundleError(Exception):
+    """A bundle can't be trusted or read. The message names the bundle, the file and the reason."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle. `files` maps each listed path to the bytes that were hashed."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+    digest: str
+
+    @property
+    def label(self) -> str:
+        """`name/version`, as settings and messages write it."""
+        return f"{self.manifest.name}/{self.manifest.version}"
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read and check the bundle in `folder`.
+
+    Raises:
+        BundleError: missing, changed, unlisted or linked file, path that leaves the folder, unreadable manifest.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise BundleError(f"bundle {_label(folder)}: no such folder; `adscore models list` shows what is there")
+    manifest = _read_manifest(folder)
+    if (manifest.name, manifest.version) != (folder.parent.name, folder.name):
+        raise BundleError(
+            f"bundle {_label(folder)}: its manifest says {manifest.name}/{manifest.version}; "
+            "the folder must be models/<name>/<version>"
+        )
+    _refuse_unlisted(folder, manifest)
+    files = {path: _read_checked(folder, path, digest) for path, digest in manifest.files.items()}
+    if MODEL not in files:
+        raise BundleError(f"bundle {_label(folder)}: {MANIFEST} doesn't list {MODEL}; export the bundle again")
+    return Bundle(manifest, files, bundle_digest(manifest))
+
+
+def bundle_digest(manifest: Manifest) -> str:
+    """sha256 (hex) over what decides this bundle's numbers, and nothing else.
+
+    Covers the ONNX files, tokenizer, preprocessing, calibration, labels, precision and the digests of shared encoders;
+    not metrics, notes, tolerances or engines, so that all pods share a cache and a new model card re-scores nothing.
+    """
+    decisive = manifest.model_dump(
+        mode="json",
+        include={
+            "task", "precision", "inputs", "outputs", "labels", "image", "text", "encoders",
+            "calibration", "base_rate", "bucket_edges",
+        },
+    )  # fmt: skip
+    decisive["files"] = {path: sha for path, sha in manifest.files.items() if not path.endswith((".md", ".txt"))}
+    return hashlib.sha256(canonical_json(decisive)).hexdigest()
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    raw = _read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES)
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"bundle {_label(folder)}: {MANIFEST} isn't JSON") from error
+    version = data.get("manifest_version") if isinstance(data, dict) else None
+    if type(version) is not int or version != MANIFEST_VERSION:
+        raise BundleError(
+            f"bundle {_label(folder)}: unknown manifest_version; this build reads version {MANIFEST_VERSION}, "
+            "export the bundle again or install the adscore that wrote it"
+        )
+    try:
+        return Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"bundle {_label(folder)}: {MANIFEST}: {where}: {first['msg']}") from error
+
+
+def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
+    for path in manifest.files:
+        pure = PurePosixPath(path)
+        if pure.is_absolute() or ".." in pure.parts or str(pure) != path or "\\" in path or pure.parts[0] == ENGINES:
+            raise BundleError(f"bundle {_label(folder)}: {MANIFEST} lists a path that is not inside the bundle")
+    for root, folders, names in os.walk(folder):
+        relative = Path(root).relative_to(folder)
+        if relative == Path():
+            folders[:] = [name for name in folders if name != ENGINES]
+        for name in [*folders, *names]:
+            path = (relative / name).as_posix()
+            if (Path(root) / name).is_symlink():
+                raise BundleError(f"bundle {_label(folder)}: {path} is a link; a bundle holds plain files only")
+            if name in names and path != MANIFEST and path not in manifest.files:
+                raise BundleError(f"bundle {_label(folder)}: {path} isn't listed in {MANIFEST}; remove it")
+
+
+def _read_checked(folder: Path, path: str, expected: str) -> bytes:
+    data = _read_plain(folder, path, MAX_FILE_BYTES)
+    if hashlib.sha256(data).hexdigest() != expected.lower():
+        raise BundleError(
+            f"bundle {_label(folder)}: {path} isn't the file that {MANIFEST} names (its sha256 differs); "
+            "copy the bundle again"
+        )
+    return data
+
+
+def _read_plain(folder: Path, path: str, limit: int) -> bytes:
+    """The bytes of a regular file, opened without following a link and read once."""
+    try:
+        descriptor = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise BundleError(f"bundle {_label(folder)}: {path} is missing; copy the bundle again") from error
+    except OSError as error:
+        raise BundleError(f"bundle {_label(folder)}: {path} can't be opened: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            raise BundleError(f"bundle {_label(folder)}: {path} isn't a plain file of at most {limit} bytes")
+        return file.read(limit + 1)
+
+
+def _label(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"

@@ -1,0 +1,47 @@
+"""ONNX Runtime on the CPU: the runner that needs no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from admodels.runtime.runner import EngineError
+
+
+class OnnxRuntimeRunner:
+    """A session over the bytes of `model.onnx`. Thread-safe; outputs are fresh arrays that the caller owns.
+
+    Args:
+        model: the serialised ONNX graph, weights embedded (checked bytes, never a path).
+        threads: threads of one operator; 0 takes one per core.
+        spin: whether idle threads spin. Off by default: spinning takes the cores that decoding and OCR need.
+    """
+
+    backend = "onnxruntime"
+
+    def __init__(self, model: bytes, *, threads: int = 0, spin: bool = False) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001  the binding raises its own classes, none of them public
+            raise EngineError(f"ONNX Runtime can't load the model: {type(error).__name__}") from error
+        self.inputs = tuple(item.name for item in self._session.get_inputs())
+        self.outputs = tuple(item.name for item in self._session.get_outputs())
+
+    def infer(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the graph once. Raises EngineError with the error's class, never its text (it may quote inputs)."""
+        try:
+            values = self._session.run(self.outputs, {name: feeds[name] for name in self.inputs})
+        except KeyError as error:
+            raise EngineError(f"the engine needs an input named {error.args[0]!r}") from error
+        except Exception as error:  # noqa: BLE001
+            raise EngineError(f"ONNX Runtime failed: {type(error).__name__}") from error
+        return dict(zip(self.outputs, values, strict=True))
