@@ -1,0 +1,271 @@
+"""Every setting: its name, type, default, bounds and meaning. The documentation and the chart's schema are made of it.
+
+Units are in the names. Nothing here reads the environment or a file: that is `worker.settings`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+
+def installed_models() -> Path:
+    """The folder of bundles that came with this installation."""
+    return Path(__file__).resolve().parent.parent / "models"
+
+
+def cores() -> int:
+    """CPU cores this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def _split(value: Any) -> Any:
+    items = value.split(",") if isinstance(value, str) else value
+    if isinstance(items, list):
+        return tuple(item.strip() if isinstance(item, str) else item for item in items if item != "")
+    return items
+
+
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_split)]
+"""A list: comma-separated text, or a TOML array."""
+Bundle = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_.-]{0,31})?$")]
+Bundles = Annotated[tuple[Bundle, ...], BeforeValidator(_split)]
+Folders = Annotated[tuple[Path, ...], BeforeValidator(_split)]
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Ocr = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*$")]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Kafka(_Group):
+    """The brokers, the topics, and how the worker delivers."""
+
+    bootstrap_servers: Names = Field(
+        default=("localhost:9092",), min_length=1, description="Brokers to ask first, host:port."
+    )
+    group_id: str = Field(default="adscore", min_length=1, description="Consumer group of the workers.")
+    input_topic: Topic = Field(default="creatives", description="Where creatives are submitted and withdrawn.")
+    output_topic: Topic = Field(default="creatives.enriched", description="Where enriched events are published.")
+    dlq_topic: Topic = Field(default="creatives.dlq", description="Where records that can't be scored go.")
+    shadow_topic: Topic = Field(default="creatives.shadow", description="Where the candidate models' events go.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How connections to the brokers are protected."
+    )
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="", description="How the worker proves who it is; needed where security_protocol begins with SASL."
+    )
+    sasl_username: str = Field(default="", description="User name for SASL.")
+    sasl_password: SecretStr = Field(default=SecretStr(""), description="Password for SASL; give it as a file.")
+    ssl_cafile: str = Field(default="", description="PEM file of the authorities that sign the brokers' certificates.")
+    delivery: Literal["at-least-once", "exactly-once"] = Field(
+        default="at-least-once",
+        description="Whether a crash may repeat outputs, or each step is one Kafka transaction.",
+    )
+    transactional_id_prefix: str = Field(
+        default="",
+        description="Transactional ids begin with it, so that one prefixed ACL covers them; empty: the group id.",
+    )
+    session_timeout_ms: int = Field(
+        default=10_000, ge=1_000, le=1_800_000, description="A silent worker is replaced after it."
+    )
+    transaction_timeout_ms: int = Field(
+        default=20_000, ge=1_000, le=900_000, description="The broker ends an open transaction after it."
+    )
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> Kafka:
+        if self.security_protocol.startswith("SASL"):
+            given = {"sasl_mechanism": self.sasl_mechanism, "sasl_username": self.sasl_username}
+            given["sasl_password"] = self.sasl_password.get_secret_value()
+            missing = [name for name, value in given.items() if not value]
+            if missing:
+                raise ValueError(f"security_protocol {self.security_protocol} also needs {', '.join(missing)}")
+        return self
+
+
+class Redis(_Group):
+    """The cache of scores, which also remembers revisions. Never needed: without it, work is only repeated."""
+
+    url: SecretStr = Field(
+        default=SecretStr(""), description="redis://, rediss:// or unix:// URL; empty: a cache inside the process."
+    )
+    ttl_seconds: int = Field(default=2_592_000, ge=1, le=315_360_000, description="How long scores stay in the cache.")
+    ttl_jitter: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of ttl_seconds by which it varies, so that entries don't expire together.",
+    )
+    timeout_ms: int = Field(default=50, ge=1, le=10_000, description="Longest wait for one answer of Redis.")
+    breaker_seconds: float = Field(
+        default=5.0, ge=0.1, le=3_600, description="How long Redis is left alone after it failed repeatedly."
+    )
+    max_local_entries: int = Field(
+        default=10_000,
+        ge=1,
+        le=10_000_000,
+        description="Entries of the cache inside the process, used where url is empty.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, url: SecretStr) -> SecretStr:
+        text = url.get_secret_value()
+        if text and not text.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return url
+
+
+class Revisions(_Group):
+    """The memory of each creative's newest revision: an older one never replaces a newer one's scores."""
+
+    keep_days: float = Field(
+        default=30.0, gt=0, le=3_650, description="How long Redis remembers a creative's revision."
+    )
+    max_creatives: int = Field(
+        default=200_000, ge=1, le=100_000_000, description="Creatives remembered inside the process, newest first."
+    )
+
+
+class Models(_Group):
+    """Which bundles serve which head: `name` (its newest version) or `name/version`; an empty list turns a head off."""
+
+    dir: Path = Field(
+        default_factory=installed_models, description="Folder of bundles; default: the installation's own."
+    )
+    attractiveness: Bundles = Field(default=("dbafn",), description="Bundles of the attractiveness head.")
+    sentiment: Bundles = Field(default=("fgmfn",), description="Bundles of the sentiment head; their parts are merged.")
+    ctr: Bundles = Field(default=("adfusion",), description="Bundles of the CTR head.")
+
+    @model_validator(mode="after")
+    def _some_head(self) -> Models:
+        if not (self.attractiveness or self.sentiment or self.ctr):
+            raise ValueError("attractiveness, sentiment and ctr are all empty: name at least one bundle")
+        return self
+
+
+class Shadow(_Group):
+    """Candidate bundles that score a copy of the traffic; empty: none."""
+
+    attractiveness: Bundles = Field(default=(), description="Candidate bundles of the attractiveness head.")
+    sentiment: Bundles = Field(default=(), description="Candidate bundles of the sentiment head.")
+    ctr: Bundles = Field(default=(), description="Candidate bundles of the CTR head.")
+
+
+class Batch(_Group):
+    """How creatives are gathered for the engine: whichever of the two comes first closes a batch."""
+
+    max_size: int = Field(default=16, ge=1, le=1_024, description="Creatives in one batch.")
+    max_delay_ms: float = Field(
+        default=20.0, ge=0, le=60_000, description="How long the first of a batch waits for others."
+    )
+
+
+class Pipeline(_Group):
+    """How much work is in flight."""
+
+    max_inflight: int = Field(
+        default=128,
+        ge=1,
+        le=100_000,
+        description="Records received and not yet finished, beyond which the consumer pauses.",
+    )
+
+
+class Decode(_Group):
+    """The processes that decode images."""
+
+    workers: int = Field(default_factory=cores, ge=1, le=256, description="Decoder processes; default: one per core.")
+
+
+class OcrSettings(_Group):
+    """Reading the text in images, where the event doesn't bring it."""
+
+    engine: Literal["pytesseract"] = Field(default="pytesseract", description="Which OCR reads.")
+    workers: int = Field(default_factory=cores, ge=1, le=256, description="OCR processes; default: one per core.")
+    languages: Ocr = Field(default="eng", description="Tesseract's names of languages, joined by +.")
+    timeout_seconds: float = Field(
+        default=10.0, gt=0, le=600, description="After it the event is published without its text."
+    )
+
+
+class Fetch(_Group):
+    """Where images may come from."""
+
+    allowed_hosts: Names = Field(
+        default=(), description="host, host:port, .domain, *, http://…, an IP or CIDR, s3://…, gs://…; empty: nothing."
+    )
+    max_bytes: int = Field(
+        default=8_388_608, ge=1, le=67_108_864, description="Largest image, in bytes (of data:, decoded)."
+    )
+    timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="Deadline of one record's whole fetch.")
+    file_roots: Folders = Field(default=(), description="Folders whose files file: URLs may name; empty: none.")
+
+
+class Http(_Group):
+    """The port of /livez, /readyz and /metrics."""
+
+    host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  a pod's probes come from outside
+    port: int = Field(default=8080, ge=0, le=65_535, description="Port; 0 takes a free one, which a log line names.")
+
+
+class Log(_Group):
+    """Logs, on standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+    ] = Field(default="info", description="The least level that is written.")
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="json: one object per line; console: for people; auto: console on a terminal."
+    )
+
+
+class Drain(_Group):
+    """Stopping."""
+
+    timeout_seconds: float = Field(
+        default=20.0, gt=0, le=3_600, description="After SIGTERM the worker has ended within it."
+    )
+
+
+class Dlq(_Group):
+    """Dead letters."""
+
+    max_consecutive: int = Field(
+        default=0, ge=0, description="Dead letters in a row that stop the worker with exit 1; 0: no limit."
+    )
+
+
+class Settings(_Group):
+    """Everything that can be set."""
+
+    backend: Literal["auto", "tensorrt", "onnxruntime", "openvino"] = Field(
+        default="auto", description="What runs the models."
+    )
+    ce_source: str = Field(
+        default="adscore",
+        min_length=1,
+        max_length=512,
+        pattern=r"^[!-~]+$",
+        description="ce_source of the published events.",
+    )
+    kafka: Kafka = Kafka()
+    redis: Redis = Redis()
+    revisions: Revisions = Revisions()
+    models: Models = Models()
+    shadow: Shadow = Shadow()
+    batch: Batch = Batch()
+    pipeline: Pipeline = Pipeline()
+    decode: Decode = Decode()
+    ocr: OcrSettings = OcrSettings()
+    fetch: Fetch = Fetch()
+    http: Http = Http()
+    log: Log = Log()
+    drain: Drain = Drain()
+    dlq: Dlq = Dlq()
