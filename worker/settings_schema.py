@@ -5,7 +5,6 @@ Units are in the names. Nothing here reads the environment or a file: that is `w
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,11 +14,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 def installed_models() -> Path:
     """The folder of bundles that came with this installation."""
     return Path(__file__).resolve().parent.parent / "models"
-
-
-def cores() -> int:
-    """CPU cores this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 def _split(value: Any) -> Any:
@@ -105,11 +99,11 @@ class Redis(_Group):
     breaker_seconds: float = Field(
         default=5.0, ge=0.1, le=3_600, description="How long Redis is left alone after it failed repeatedly."
     )
-    max_local_entries: int = Field(
-        default=10_000,
-        ge=1,
-        le=10_000_000,
-        description="Entries of the cache inside the process, used where url is empty.",
+    revision_days: float = Field(
+        default=30.0, gt=0, le=3_650, description="How long Redis remembers a creative's newest revision."
+    )
+    revision_max: int = Field(
+        default=1_000_000, ge=1, le=100_000_000, description="Creatives whose revisions the process itself remembers."
     )
 
     @field_validator("url")
@@ -119,17 +113,6 @@ class Redis(_Group):
         if text and not text.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return url
-
-
-class Revisions(_Group):
-    """The memory of each creative's newest revision: an older one never replaces a newer one's scores."""
-
-    keep_days: float = Field(
-        default=30.0, gt=0, le=3_650, description="How long Redis remembers a creative's revision."
-    )
-    max_creatives: int = Field(
-        default=200_000, ge=1, le=100_000_000, description="Creatives remembered inside the process, newest first."
-    )
 
 
 class Models(_Group):
@@ -170,24 +153,30 @@ class Pipeline(_Group):
     """How much work is in flight."""
 
     max_inflight: int = Field(
-        default=128,
+        default=64, ge=1, le=100_000, description="Records received and not yet finished; beyond, the consumer pauses."
+    )
+    engine_threads: int = Field(
+        default=0, ge=0, le=1_024, description="Threads inside the CPU engine; 0: one per core."
+    )
+    cache_memory_items: int = Field(
+        default=10_000,
         ge=1,
-        le=100_000,
-        description="Records received and not yet finished, beyond which the consumer pauses.",
+        le=10_000_000,
+        description="Entries of the in-process cache, used where redis.url is empty.",
     )
 
 
 class Decode(_Group):
     """The processes that decode images."""
 
-    workers: int = Field(default_factory=cores, ge=1, le=256, description="Decoder processes; default: one per core.")
+    workers: int = Field(default=0, ge=0, le=256, description="Decoder processes; 0: one per core.")
 
 
 class OcrSettings(_Group):
     """Reading the text in images, where the event doesn't bring it."""
 
     engine: Literal["pytesseract"] = Field(default="pytesseract", description="Which OCR reads.")
-    workers: int = Field(default_factory=cores, ge=1, le=256, description="OCR processes; default: one per core.")
+    workers: int = Field(default=0, ge=0, le=256, description="OCR processes; 0: one per core.")
     languages: Ocr = Field(default="eng", description="Tesseract's names of languages, joined by +.")
     timeout_seconds: float = Field(
         default=10.0, gt=0, le=600, description="After it the event is published without its text."
@@ -204,7 +193,14 @@ class Fetch(_Group):
         default=8_388_608, ge=1, le=67_108_864, description="Largest image, in bytes (of data:, decoded)."
     )
     timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="Deadline of one record's whole fetch.")
+    workers: int = Field(default=16, ge=1, le=1_024, description="Fetches at the same time.")
     file_roots: Folders = Field(default=(), description="Folders whose files file: URLs may name; empty: none.")
+
+
+class Event(_Group):
+    """The published events."""
+
+    source: str = Field(default="adscore", min_length=1, max_length=512, pattern=r"^[!-~]+$", description="ce_source.")
 
 
 class Http(_Group):
@@ -248,16 +244,14 @@ class Settings(_Group):
     backend: Literal["auto", "tensorrt", "onnxruntime", "openvino"] = Field(
         default="auto", description="What runs the models."
     )
-    ce_source: str = Field(
-        default="adscore",
-        min_length=1,
-        max_length=512,
-        pattern=r"^[!-~]+$",
-        description="ce_source of the published events.",
+    worker_id: str = Field(
+        default="",
+        max_length=128,
+        pattern=r"^[!-~]*$",
+        description="Names this worker; empty: host name and process id.",
     )
     kafka: Kafka = Kafka()
     redis: Redis = Redis()
-    revisions: Revisions = Revisions()
     models: Models = Models()
     shadow: Shadow = Shadow()
     batch: Batch = Batch()
@@ -265,6 +259,7 @@ class Settings(_Group):
     decode: Decode = Decode()
     ocr: OcrSettings = OcrSettings()
     fetch: Fetch = Fetch()
+    event: Event = Event()
     http: Http = Http()
     log: Log = Log()
     drain: Drain = Drain()
