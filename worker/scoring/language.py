@@ -13,7 +13,7 @@ _CODES = """
 """
 SURE = 0.85
 MIN_LETTERS = 4
-MAX_CHARACTERS = 400
+MAX_CHARACTERS = 200
 """More text makes the answer no better, only slower."""
 
 

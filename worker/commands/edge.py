@@ -1,0 +1,131 @@
+"""The edge of every verb: settings read once, logging on, and one place that turns failures into exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.errors import FatalError
+
+if TYPE_CHECKING:
+    from worker.settings import LoadedSettings, Settings
+
+FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
+
+
+@dataclass
+class Edge:
+    """What the root command keeps for its verb."""
+
+    config: Path | None = None
+    loaded: LoadedSettings | None = None
+
+
+def loaded() -> LoadedSettings:
+    """The settings of the running verb and where each came from."""
+    edge = click.get_current_context().find_root().obj
+    return edge.loaded  # type: ignore[no-any-return]
+
+
+def settings() -> Settings:
+    """The settings of the running verb."""
+    return loaded().settings
+
+
+def with_edge(command: click.Command) -> click.Command:
+    """Give a verb (and the verbs below a group) `--config`, and have its settings read before it runs."""
+    command.params.append(config_option())
+    if isinstance(command, click.Group):
+        for name in command.commands:
+            with_edge(command.commands[name])
+    elif command.callback is not None:
+        command.callback = _edged(command.callback, native=command.name == "worker")
+    return command
+
+
+def config_option() -> click.Option:
+    def remember(context: click.Context, _option: click.Parameter, value: Path | None) -> None:
+        if value is not None:
+            context.find_root().obj.config = value
+
+    return click.Option(
+        ["--config"],
+        type=click.Path(dir_okay=False, path_type=Path),
+        expose_value=False,
+        callback=remember,
+        help="TOML file with settings; the environment wins over it.",
+    )
+
+
+def _edged(callback: Callable[..., Any], *, native: bool) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        from worker import logs  # imported here so that `--help` needs neither pydantic nor structlog
+        from worker.settings import load
+
+        edge = click.get_current_context().find_root().obj
+        edge.loaded = load(edge.config, os.environ)
+        log = edge.loaded.settings.log
+        with (
+            logs.configured(log.level, log.format, wrap_native=native),
+            _told(json=native and not _console(log.format)),
+        ):
+            return callback(*args, **kwargs)
+
+    return run
+
+
+def _console(form: str) -> bool:
+    return form == "console" or (form == "auto" and sys.stderr.isatty())
+
+
+@contextmanager
+def _told(*, json: bool) -> Iterator[None]:
+    """A fatal error of the worker with JSON logs is a log line like any other; elsewhere `run` tells it as text."""
+    try:
+        yield
+    except FatalError as error:
+        if not json:
+            raise
+        import structlog
+
+        structlog.get_logger("adscore").error(str(error), exit_status=error.exit_code)
+        raise click.exceptions.Exit(error.exit_code) from None
+
+
+def run(cli: click.Group, arguments: list[str]) -> int:
+    """Run the program and return its exit status. Nothing that a user or a sender can do shows a traceback."""
+    try:
+        status = cli.main(arguments, prog_name="adscore", standalone_mode=False, obj=Edge())
+        sys.stdout.flush()
+    except FatalError as error:
+        return _fail(str(error), error.exit_code)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough. Python would flush once more at exit: let it do so into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001  the last place: a defect becomes one line that names its place
+        from worker import logs
+
+        told = logs.described(error)
+        place = told["stack"][-1] if told["stack"] else "?"
+        return _fail(f"internal error: {told['error_type']} {told.get('error', '')} at {place}", FAILED)
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo(f"adscore: {message}", err=True)
+    return status
