@@ -72,6 +72,13 @@ class Kafka(_Group):
     )
 
     @model_validator(mode="after")
+    def _topics_differ(self) -> Kafka:
+        names = [self.input_topic, self.output_topic, self.dlq_topic, self.shadow_topic]
+        if len(set(names)) < len(names):
+            raise ValueError(f"input, output, dlq and shadow are four topics, these repeat: {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
     def _sasl_is_whole(self) -> Kafka:
         if self.security_protocol.startswith("SASL"):
             given = {"sasl_mechanism": self.sasl_mechanism, "sasl_username": self.sasl_username}

@@ -31,7 +31,7 @@ class Edge:
 def loaded() -> LoadedSettings:
     """The settings of the running verb and where each came from."""
     edge = click.get_current_context().find_root().obj
-    return edge.loaded  # type: ignore[no-any-return]
+    return edge.loaded
 
 
 def settings() -> Settings:

@@ -65,7 +65,8 @@ def unreachable(kafka: Kafka, error: BaseException) -> FatalError:
     check = "ADSCORE_KAFKA__BOOTSTRAP_SERVERS and that the broker runs"
     if kafka.security_protocol != "PLAINTEXT":
         check += f"; with {kafka.security_protocol} also user name, password and ADSCORE_KAFKA__SSL_CAFILE"
-    return FatalError(f"Kafka at {servers}: {type(error).__name__}: {error}; check {check}", exit_code=UNAVAILABLE)
+    reason = str(error)[:200] or type(error).__name__
+    return FatalError(f"Kafka at {servers}: {reason}; check {check}", exit_code=UNAVAILABLE)
 
 
 @contextmanager
@@ -82,7 +83,7 @@ def admin(kafka: Kafka) -> Iterator[KafkaAdminClient]:
 
 @contextmanager
 def producer(kafka: Kafka) -> Iterator[KafkaProducer]:
-    """A producer that waits for all replicas and places records by murmur2 over the key's bytes, as every writer does."""
+    """A producer that waits for all replicas; its partitioner is murmur2 over the key's bytes, as every writer's."""
     from kafka import KafkaProducer
 
     client = KafkaProducer(
