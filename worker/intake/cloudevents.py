@@ -40,7 +40,7 @@ def bad_event(message: str) -> CreativeError:
 
 
 def attributes(record: Record) -> Attributes:
-    """Pick what is read out of any number of headers. Names are compared as received, but for `content-type`: any case."""
+    """Pick what is read out of any number of headers. Names count as received, `content-type` in any case."""
     found: dict[str, bytes] = {}
     for name, value in record.headers:
         if value is not None:

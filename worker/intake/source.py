@@ -1,0 +1,169 @@
+"""The consumer: records in, offsets out, and partitions that come and go.
+
+kafka-python runs rebalance listeners on its network thread. Ours only notes what happened and waits without blocking
+that thread; the pipeline's own loop does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+from kafka.errors import KafkaError
+from kafka.future import Future
+from kafka.structs import MemberState, OffsetAndMetadata
+
+from worker.types import Origin, Record
+
+_log = structlog.get_logger(__name__)
+
+
+class Ownership(AsyncConsumerRebalanceListener):
+    """Tells the pipeline which partitions it owns, and holds a hand-over until it has drained them.
+
+    Args:
+        assigned: partitions that are new.
+        drain: partitions that are to be handed over, and a function to call (on any thread) once they are drained.
+        committable: the offsets to commit for drained partitions.
+        lost: partitions that another worker may have already: drop what is held.
+    """
+
+    def __init__(
+        self,
+        assigned: Callable[[set[int]], None],
+        drain: Callable[[set[int], Callable[[], None]], None],
+        committable: Callable[[set[int]], Mapping[int, int]],
+        lost: Callable[[set[int]], None],
+    ) -> None:
+        self._assigned, self._drain, self._committable, self._lost = assigned, drain, committable, lost
+        self._source: Source | None = None
+
+    def bind(self, source: Source) -> None:
+        """The source whose commits hand partitions over."""
+        self._source = source
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        """New partitions: their positions come from the group's committed offsets."""
+        if assigned:
+            self._assigned({place.partition for place in assigned})
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Hand over: wait until what is in flight is finished, then commit it, while heartbeats go on."""
+        partitions = {place.partition for place in revoked}
+        if not partitions or self._source is None:
+            return
+        drained = Future()
+        self._drain(partitions, lambda: drained.success(None))
+        await drained
+        offsets = self._committable(partitions)
+        try:
+            if offsets:
+                await self._source.commit_now(offsets)
+        except KafkaError as error:
+            _log.warning("handover_commit_failed", error=type(error).__name__)
+        self._lost(partitions)
+
+    async def on_partitions_lost(self, lost: Any) -> None:
+        """The group has gone on without this worker."""
+        partitions = {place.partition for place in lost}
+        if partitions:
+            self._lost(partitions)
+
+
+class Source:
+    """A group member on one topic. Used by the pipeline's loop alone, but for `commit_now`."""
+
+    def __init__(self, consumer: KafkaConsumer, topic: str, ownership: Ownership) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        ownership.bind(self)
+        consumer.subscribe([topic], listener=ownership)
+
+    def poll(self, timeout_ms: int, max_records: int) -> list[Record]:
+        """Received records, in order per partition. Also drives the group's membership: call it often."""
+        polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
+        return [
+            Record(
+                Origin(message.topic, message.partition, message.offset, max(0, message.timestamp)),
+                message.key,
+                message.value,
+                tuple((name, content) for name, content in message.headers),
+            )
+            for messages in polled.values()
+            for message in messages
+        ]
+
+    def position(self, partition: int) -> int | None:
+        """The next offset to be received; None where the partition isn't owned any more."""
+        place = TopicPartition(self._topic, partition)
+        if place not in self._consumer.assignment():
+            return None
+        try:
+            return self._consumer.position(place, timeout_ms=0)
+        except KafkaError:
+            return None
+
+    def rewind(self, partition: int) -> None:
+        """Go back to the committed offset: nothing received since then counts."""
+        place = TopicPartition(self._topic, partition)
+        committed = self._consumer.committed(place, timeout_ms=5_000)
+        if committed is None:
+            self._consumer.seek_to_beginning(place)
+        else:
+            self._consumer.seek(place, committed)
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Receive from `offset` on."""
+        place = TopicPartition(self._topic, partition)
+        if place in self._consumer.assignment():
+            self._consumer.seek(place, offset)
+
+    def commit(self, offsets: Mapping[int, int], done: Callable[[Exception | None], None]) -> None:
+        """Commit without waiting; `done` is called from a later `poll` or `commit`."""
+        self._consumer.commit_async(
+            self._offsets(offsets),
+            callback=lambda _, response: done(response if isinstance(response, Exception) else None),
+        )
+
+    def commit_now(self, offsets: Mapping[int, int]) -> Future:
+        """Commit; the future tells. For the rebalance listener."""
+        return self._consumer.commit_async(self._offsets(offsets))
+
+    def commit_and_wait(self, offsets: Mapping[int, int], timeout_ms: int) -> None:
+        """Commit and wait. Raises KafkaError."""
+        self._consumer.commit(self._offsets(offsets), timeout_ms=timeout_ms)
+
+    def pause(self) -> None:
+        """Receive nothing until `resume`; membership goes on."""
+        self._consumer.pause(*self._consumer.assignment())
+
+    def resume(self) -> None:
+        """Receive again."""
+        self._consumer.resume(*self._consumer.paused())
+
+    @property
+    def joined(self) -> bool:
+        """Whether this member has its partitions and the coordinator answers."""
+        return bool(self._consumer.group_metadata().state == MemberState.STABLE)
+
+    def lag(self) -> dict[int, int]:
+        """Per owned partition how many records lie before the high water mark."""
+        lags = {}
+        for place in self._consumer.assignment():
+            highwater, position = self._consumer.highwater(place), self.position(place.partition)
+            if highwater is not None and position is not None:
+                lags[place.partition] = max(0, highwater - position)
+        return lags
+
+    def close(self, timeout_ms: int) -> None:
+        """Leave the group."""
+        self._consumer.close(autocommit=False, timeout_ms=timeout_ms)
+
+    def _offsets(self, offsets: Mapping[int, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {
+            TopicPartition(self._topic, partition): OffsetAndMetadata(offset, "", -1)
+            for partition, offset in offsets.items()
+        }
