@@ -50,6 +50,18 @@ class CreativeError(Exception):
         self.attempts = attempts
 
 
+class OcrError(Exception):
+    """The text in an image could not be read: the event is published without it (`partial`).
+
+    `code` is `ocr_failed` or `ocr_timeout`; `message` holds nothing of the image.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
 class FatalError(Exception):
     """The worker can't go on. `exit_code` follows the contract: 1 failed, 2 wrong settings, 3 something is unavailable."""
 

@@ -1,0 +1,164 @@
+"""From settings to working parts: the one place where both are known."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from queue import SimpleQueue
+from typing import TypeVar
+
+import structlog
+
+from admodels.contract.bundle import MODEL, Bundle, BundleError
+from admodels.runtime.onnxruntime import OnnxRuntimeRunner
+from admodels.runtime.runner import EngineError, Runner
+from worker.commands.bundles import load_encoders, load_heads
+from worker.delivery.cache import MemoryCache, RedisCache, ScoreCache
+from worker.delivery.redis_link import RedisLink
+from worker.errors import FatalError
+from worker.intake.decode import DecoderPool
+from worker.intake.fetch import Fetcher, FetchLimits
+from worker.intake.ocr import OcrPool
+from worker.metrics import Metrics
+from worker.pipeline.job import Outcome
+from worker.pipeline.scoring import FlowLimits, ScoringFlow
+from worker.scoring.engines import Engines
+from worker.settings_schema import Settings
+from worker.types import HEADS, Creative
+
+Item = TypeVar("Item")
+_log = structlog.get_logger(__name__)
+
+
+def _unexpected(error: Exception) -> None:
+    _log.error("engine_lost", error=type(error).__name__)
+
+
+@contextmanager
+def scoring_flow(
+    settings: Settings,
+    *,
+    cache: ScoreCache,
+    metrics: Metrics,
+    on_fatal: Callable[[Exception], None] = _unexpected,
+) -> Iterator[ScoringFlow]:
+    """Bundles loaded and checked, engines warm, children started; all of it ends with the block.
+
+    Raises FatalError (exit status 3) with the reason where a bundle, the OCR or an engine can't be used.
+    """
+    with ExitStack() as stack:
+        cores = len(os.sched_getaffinity(0))
+        ocr_workers = settings.ocr.workers or cores
+        try:
+            ocr = OcrPool(
+                ocr_workers,
+                engine=settings.ocr.engine,
+                languages=settings.ocr.languages,
+                timeout_seconds=settings.ocr.timeout_seconds,
+            )
+            stack.callback(ocr.close)
+            engines = load_engines(settings, ocr.identity)
+            engines.warm(settings.batch.max_size)
+        except (BundleError, EngineError) as error:
+            raise FatalError(str(error), exit_code=3) from error
+        for head, models in engines.models.items():
+            for model in models:
+                labels = (model["name"], model["version"], model["digest"], model["backend"], model["precision"])
+                metrics.model_info.labels(head, *labels).set(1)
+        decode_workers = settings.decode.workers or cores
+        decoder = DecoderPool(decode_workers, engines.sizes)
+        stack.callback(decoder.close)
+        fetch = settings.fetch
+        fetcher = Fetcher(
+            FetchLimits(
+                allowed_hosts=tuple(fetch.allowed_hosts),
+                max_bytes=fetch.max_bytes,
+                timeout_seconds=fetch.timeout_seconds,
+                file_roots=tuple(fetch.file_roots),
+            )
+        )
+        flow = ScoringFlow(
+            fetcher=fetcher,
+            decoder=decoder,
+            ocr=ocr,
+            engines=engines,
+            cache=cache,
+            limits=FlowLimits(
+                fetch_threads=fetch.workers,
+                decode_threads=decode_workers,
+                ocr_threads=ocr_workers,
+                batch_size=settings.batch.max_size,
+                batch_delay_seconds=settings.batch.max_delay_ms / 1000,
+            ),
+            metrics=metrics,
+            on_fatal=on_fatal,
+        )
+        stack.callback(flow.close)
+        yield flow
+
+
+def load_engines(settings: Settings, ocr_identity: str) -> Engines:
+    """The engines of the configured heads. Raises BundleError, EngineError, or FatalError for a missing backend."""
+    if settings.backend not in ("auto", "onnxruntime"):
+        raise FatalError(
+            f"ADSCORE_BACKEND={settings.backend} isn't part of this build; `auto` or `onnxruntime` serve on the CPU",
+            exit_code=3,
+        )
+    heads = load_heads(settings.models.dir, {head: getattr(settings.models, head) for head in HEADS})
+    make = functools.partial(_runner, threads=settings.pipeline.engine_threads)
+    return Engines(heads, load_encoders(settings.models.dir, heads), make, ocr_identity)
+
+
+def _runner(bundle: Bundle, threads: int) -> Runner:
+    return OnnxRuntimeRunner(bundle.files[MODEL], threads=threads)
+
+
+@contextmanager
+def redis_link(settings: Settings, metrics: Metrics) -> Iterator[RedisLink | None]:
+    """The connection to Redis, or None where the settings name none."""
+    url = settings.redis.url.get_secret_value()
+    if not url:
+        yield None
+        return
+    link = RedisLink(
+        url,
+        timeout_seconds=settings.redis.timeout_ms / 1000,
+        breaker_seconds=settings.redis.breaker_seconds,
+        on_breaker=lambda opened: metrics.breaker_open.set(int(opened)),
+    )
+    try:
+        yield link
+    finally:
+        link.close()
+
+
+def score_cache(settings: Settings, link: RedisLink | None) -> ScoreCache:
+    """Redis where there is one, else a cache inside the process."""
+    if link is None:
+        return MemoryCache(settings.pipeline.cache_memory_items)
+    return RedisCache(link, ttl_seconds=settings.redis.ttl_seconds, ttl_jitter=settings.redis.ttl_jitter)
+
+
+def score_all(
+    flow: ScoringFlow, items: Iterable[Item], creative_of: Callable[[Item], Creative], *, capacity: int
+) -> Iterator[tuple[Item, Outcome]]:
+    """Score items concurrently, at most `capacity` at a time, and yield each with its outcome in the order given."""
+    done: SimpleQueue[tuple[int, Outcome]] = SimpleQueue()
+    waiting: dict[int, Item] = {}
+    outcomes: dict[int, Outcome] = {}
+    source = enumerate(items)
+    following = 0
+    while True:
+        while len(waiting) < capacity and (entry := next(source, None)) is not None:
+            number, item = entry
+            waiting[number] = item
+            flow.submit(creative_of(item), lambda outcome, number=number: done.put((number, outcome)))  # type: ignore[misc]
+        if not waiting:
+            return
+        number, outcome = done.get()
+        outcomes[number] = outcome
+        while following in outcomes:
+            yield waiting.pop(following), outcomes.pop(following)
+            following += 1

@@ -1,0 +1,134 @@
+"""From prepared creatives to engine inputs: stacking, padding, and shared encoders that run once per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from admodels.contract.bundle import Bundle
+from admodels.contract.manifest import Manifest
+from admodels.contract.text import TextEncoder, pad
+from admodels.runtime.runner import EngineError, Runner
+
+Arrays = dict[str, NDArray[Any]]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One creative as the engines read it.
+
+    pixels: (height, width) → uint8 H×W×3. tokens: digest of the bundle that tokenises → token ids.
+    wanted: the heads to score.
+    """
+
+    pixels: Mapping[tuple[int, int], NDArray[np.uint8]]
+    tokens: Mapping[str, list[int]]
+    wanted: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checked bundle and its engine."""
+
+    bundle: Bundle
+    runner: Runner
+    text: TextEncoder | None
+
+    @classmethod
+    def load(cls, bundle: Bundle, make_runner: Callable[[Bundle], Runner]) -> Loaded:
+        """Build the engine, and the tokenizer where the bundle reads text itself."""
+        spec = bundle.manifest.text
+        return cls(bundle, make_runner(bundle), TextEncoder(bundle.files[spec.tokenizer], spec) if spec else None)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self.bundle.manifest
+
+
+class Encoded:
+    """The shared encoders' outputs for one batch, made when a head first asks for them."""
+
+    def __init__(self, batch: Sequence[Prepared], encoders: Mapping[str, Loaded]) -> None:
+        self.batch = batch
+        self._encoders = encoders
+        self._chunks: dict[str, list[tuple[list[int], Arrays]]] = {digest: [] for digest in encoders}
+        self._failed: dict[str, dict[int, EngineError]] = {digest: {} for digest in encoders}
+
+    def feeds(self, head: Loaded, rows: list[int]) -> Arrays:
+        """The head's inputs that come from encoders, for `rows`. Raises EngineError where an encoder failed."""
+        feeds: Arrays = {}
+        listed = {spec.name for spec in head.manifest.inputs}
+        for use in head.manifest.encoders:
+            encoder = self._encoders[use.digest]
+            self._run(use.digest, encoder, rows)
+            outputs = self._gather(use.digest, rows, tuple(use.outputs))
+            feeds.update({target: outputs[source] for source, target in use.outputs.items()})
+            direct = {spec.name for spec in encoder.manifest.inputs} & listed
+            if direct:
+                inputs = own_inputs(encoder, self.batch, rows)
+                feeds.update({name: inputs[name] for name in direct})
+        return feeds
+
+    def _run(self, digest: str, encoder: Loaded, rows: list[int]) -> None:
+        done = {row for chunk_rows, _ in self._chunks[digest] for row in chunk_rows} | self._failed[digest].keys()
+        if done.issuperset(rows):
+            return
+        # Every row that any head wants, not only this head's: one run for all heads.
+        missing = [row for row in range(len(self.batch)) if row not in done and self.batch[row].wanted]
+
+        def run(part: list[int]) -> list[None]:
+            self._chunks[digest].append((part, encoder.runner.infer(own_inputs(encoder, self.batch, part))))
+            return [None] * len(part)
+
+        outcomes = isolated(run, missing)
+        self._failed[digest].update({row: why for row, why in outcomes.items() if isinstance(why, EngineError)})
+
+    def _gather(self, digest: str, rows: list[int], names: tuple[str, ...]) -> Arrays:
+        for row in rows:
+            if row in self._failed[digest]:
+                raise self._failed[digest][row]
+        for chunk_rows, arrays in self._chunks[digest]:
+            if chunk_rows == rows:
+                return arrays
+        places = {
+            row: (arrays, place) for chunk_rows, arrays in self._chunks[digest] for place, row in enumerate(chunk_rows)
+        }
+        return {name: np.stack([places[row][0][name][places[row][1]] for row in rows]) for name in names}
+
+
+def own_inputs(item: Loaded, batch: Sequence[Prepared], rows: Sequence[int]) -> Arrays:
+    """`image` (uint8 B×H×W×3) and/or `input_ids`, `attention_mask` (int64 B×L) of the rows.
+
+    Text is padded to the longest of the whole batch, so that encoder outputs of different rows always stack.
+    """
+    feeds: Arrays = {}
+    image, text = item.manifest.image, item.manifest.text
+    if image:
+        feeds["image"] = np.stack([batch[row].pixels[image.height, image.width] for row in rows])
+    if text and item.text:
+        digest = item.bundle.digest
+        longest = max(len(prepared.tokens[digest]) for prepared in batch)
+        length = min(text.max_tokens, -(-longest // text.pad_to_multiple) * text.pad_to_multiple)
+        feeds["input_ids"], feeds["attention_mask"] = pad(
+            [batch[row].tokens[digest] for row in rows], length, text.max_tokens, item.text.pad_id
+        )
+    return feeds
+
+
+def isolated(run: Callable[[list[int]], list[Result]], rows: list[int]) -> dict[int, Result | EngineError]:
+    """Run `rows` as one batch; on failure halve it until the rows that fail stand alone with their error."""
+    if not rows:
+        return {}
+    try:
+        return dict(zip(rows, run(rows), strict=True))
+    except EngineError as error:
+        if len(rows) == 1:
+            return {rows[0]: error}
+    middle = len(rows) // 2
+    return isolated(run, rows[:middle]) | isolated(run, rows[middle:])

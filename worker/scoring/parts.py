@@ -1,0 +1,109 @@
+"""From an engine's raw outputs to the parts of `scores` in the enriched event: calibrate, label, bucket, round.
+
+Each function takes the outputs of one bundle for a batch and returns one JSON-ready part per row, or None for a row
+whose numbers aren't finite (a made-up number is never published).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from admodels.contract import calibrate
+from admodels.contract.manifest import Calibration, Manifest
+from worker.scoring.heatmap import encode as encode_heatmap
+
+Outputs = Mapping[str, NDArray[Any]]
+Part = dict[str, Any]
+
+_IDENTITY = Calibration(kind="identity")
+SENTIMENT_BUCKETS = {"negative": "neg", "neutral": "neu", "positive": "pos"}
+CTR_BUCKETS = ("low", "medium", "high")
+MAX_KEYWORDS = 10
+KEYWORD_LOGIT = 0.0
+"""A keyword holds at probability one half and above."""
+
+
+def parts(manifest: Manifest, outputs: Outputs, rows: int) -> list[Part | None]:
+    """The parts that this bundle gives, one per row of the batch."""
+    finite = _finite_rows(outputs, rows)
+    calibrated = {
+        name: calibrate.apply(manifest.calibration.get(name, _IDENTITY), values) for name, values in outputs.items()
+    }
+    build = _BUILDERS[manifest.task]
+    return [build(manifest, calibrated, row) if finite[row] else None for row in range(rows)]
+
+
+def attractiveness_bucket(value: float) -> str:
+    """`a0` … `a9`: tenths of the score; 1.0 belongs to `a9`."""
+    return f"a{min(9, int(value * 10))}"
+
+
+def ctr_bucket(relative: float, edges: tuple[float, ...]) -> str:
+    """`low`, `medium`, `high` by the bundle's edges on the relative CTR; an edge belongs to the upper bucket."""
+    return CTR_BUCKETS[sum(relative >= edge for edge in edges)]
+
+
+def _attractiveness(_: Manifest, outputs: Outputs, row: int) -> Part:
+    value = _rounded(outputs["score"][row])
+    part: Part = {"value": value, "bucket": attractiveness_bucket(value)}
+    if "heatmap" in outputs:
+        part["heatmap"] = encode_heatmap(outputs["heatmap"][row])
+    return part
+
+
+def _sentiment(manifest: Manifest, outputs: Outputs, row: int) -> Part:
+    labels = manifest.labels["sentiment"]
+    probabilities = dict(zip(labels, map(_rounded, outputs["sentiment_logits"][row]), strict=True))
+    label = max(probabilities, key=lambda name: probabilities[name])
+    value = _rounded(probabilities.get("positive", 0.0) - probabilities.get("negative", 0.0))
+    return {"value": value, "label": label, "bucket": SENTIMENT_BUCKETS[label], "probabilities": probabilities}
+
+
+def _ctr(manifest: Manifest, outputs: Outputs, row: int) -> Part:
+    value = _rounded(outputs["ctr"][row])
+    part: Part = {"value": value}
+    if manifest.base_rate:
+        relative = _rounded(float(outputs["ctr"][row]) / manifest.base_rate)
+        part["bucket"] = ctr_bucket(relative, manifest.bucket_edges["ctr"])
+        part["relative"] = relative
+    if "share_likelihood" in outputs:
+        part["share_likelihood"] = _rounded(outputs["share_likelihood"][row])
+    attributes = _attributes(manifest, outputs, row)
+    if attributes:
+        part["attributes"] = attributes
+    return part
+
+
+def _attributes(manifest: Manifest, outputs: Outputs, row: int) -> Part:
+    attributes: Part = {}
+    for name, labels in manifest.labels.items():
+        logits = outputs.get(f"{name}_logits")
+        if logits is None:
+            continue
+        if name == "keywords":
+            best = np.argsort(-logits[row], kind="stable")[:MAX_KEYWORDS]
+            attributes["keywords"] = [labels[index] for index in best if logits[row][index] >= KEYWORD_LOGIT]
+        else:
+            attributes[name] = labels[int(np.argmax(logits[row]))]
+    if "attention" in outputs:
+        attributes["attention"] = _rounded(outputs["attention"][row])
+    return attributes
+
+
+_BUILDERS = {"attractiveness": _attractiveness, "sentiment": _sentiment, "ctr": _ctr}
+
+
+def _finite_rows(outputs: Outputs, rows: int) -> NDArray[np.bool_]:
+    finite = np.ones(rows, dtype=bool)
+    for values in outputs.values():
+        finite &= np.isfinite(values.reshape(rows, -1)).all(axis=1)
+    return finite
+
+
+def _rounded(value: Any) -> float:
+    """Six decimals: below every tolerance, and the same text on every backend that agrees that far."""
+    return round(float(value), 6)
