@@ -16,7 +16,7 @@ from tools.server import Server, StackUnavailableError
 
 SOURCES = Path(__file__).with_name("kafka")
 JAVA_VERSION = 17
-INSTALL_JAVA = "run `make setup`, or install it: sudo apt-get install openjdk-17-jre-headless"
+INSTALL_JAVA = "run `make setup`, or install it: sudo apt-get install default-jre-headless"
 INSTALL_MAVEN = "run `make setup`, or install it: sudo apt-get install maven"
 # Small and quick to start: one user, no load worth a second compiler.
 JVM = [
@@ -77,14 +77,18 @@ def java() -> str:
     return found
 
 
+def jars_folder(cache: Path) -> Path:
+    """Where the jars of this pom lie below `cache`; whole if it is there."""
+    return cache / "kafka" / hashlib.sha256((SOURCES / "pom.xml").read_bytes()).hexdigest()[:12]
+
+
 def jars(cache: Path) -> Path:
     """The folder with Kafka's jars below `cache`, fetched by Maven unless this pom's are there already.
 
     Raises:
         StackUnavailableError: no Maven, or it failed; the text has its last lines.
     """
-    digest = hashlib.sha256((SOURCES / "pom.xml").read_bytes()).hexdigest()[:12]
-    folder = cache / "kafka" / digest
+    folder = jars_folder(cache)
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """The local stack: a real Kafka and a real Redis on loopback, on free ports, in folders of their own under `.run/`.
 
-    python tools/stack.py up                 start them (or find them running), print the lines to export
-    python tools/stack.py down               stop them and drop their data
-    python tools/stack.py run -- COMMAND…    a stack for one command, gone when the command ends
+    stack.py up [-- COMMAND…]    start them (or find them running), run COMMAND on them, print the lines to export
+    stack.py down                stop them and drop their data
+    stack.py run -- COMMAND…     a stack for one command, gone when the command ends
 
 Only the standard library: this runs before anything is installed.
 """
@@ -22,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parents[1]
 if __package__ in (None, ""):  # run as a file: the neighbours below are found from the checkout's root
@@ -184,17 +185,22 @@ def _one_at_a_time() -> Iterator[Path]:
         yield RUN / "up"
 
 
-def up() -> int:
-    """Start the stack that stays, or find it running; print the lines to export and nothing else."""
-    with _one_at_a_time() as folder:
+def up(command: list[str]) -> int:
+    """Start the stack that stays, or find it running; prepare it by `command`; print the lines to export, nothing else."""
+    with _one_at_a_time() as folder, contextlib.ExitStack() as undo:
         stack = Stack(folder, owned=False)
+        if not folder.exists():
+            undo.callback(stack.stop)
         stack.start()
+        if command and (status := _run_on(stack, command, output=sys.stderr)) != 0:
+            return status
+        undo.pop_all()
     for name, value in stack.environment.items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
 
 
-def down() -> int:
+def down(_command: list[str]) -> int:
     """Stop the stack that stays and drop its data."""
     with _one_at_a_time() as folder:
         for name in ("kafka", "redis"):
@@ -208,13 +214,17 @@ def run(command: list[str]) -> int:
     stack = Stack()
     try:
         stack.start()
-        environment = os.environ | stack.environment
-        guarded = [sys.executable, "-I", "-S", str(GUARD), "--grace", "30", "--", *command]
-        # A session of its own: the guard hears of a Ctrl-C from us alone, once.
-        with subprocess.Popen(guarded, env=environment, start_new_session=True) as child:  # noqa: S603 - the caller's own
-            return _wait(child)
+        return _run_on(stack, command, output=None)
     finally:
         stack.stop()
+
+
+def _run_on(stack: Stack, command: list[str], output: TextIO | None) -> int:
+    environment = os.environ | stack.environment
+    guarded = [sys.executable, "-I", "-S", str(GUARD), "--grace", "30", "--", *command]
+    # A session of its own: the guard hears of a Ctrl-C from us alone, once.
+    with subprocess.Popen(guarded, env=environment, stdout=output, start_new_session=True) as child:  # noqa: S603
+        return _wait(child)
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
@@ -247,14 +257,14 @@ def main() -> int:
     """Read the command line; exit 3 when the stack can't run here, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="stack.py", description="A real Kafka and Redis on loopback.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("up", help="start them, print the lines to export")
-    verbs.add_parser("down", help="stop them, drop their data")
+    verbs.add_parser("up", help="start them, print the lines to export").add_argument("command", nargs="*")
+    verbs.add_parser("down", help="stop them, drop their data").set_defaults(command=[])
     verbs.add_parser("run", help="start them for one command").add_argument("command", nargs="+")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _on_signal)
     try:
-        return {"up": up, "down": down}[options.verb]() if options.verb != "run" else run(options.command)
+        return {"up": up, "down": down, "run": run}[options.verb](options.command)
     except StackUnavailableError as error:
         print(f"stack.py: {error}", file=sys.stderr)
         return 3

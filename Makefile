@@ -1,0 +1,48 @@
+# From a fresh clone each target installs what it needs, and reuses it the next time. `make` alone lists the targets.
+# Paths are relative and quoted, so that a checkout may lie under a path with a space. `exec` lets a signal that make
+# passes on reach the program itself; tools/guard.py and tools/stack.py then leave nothing of it behind.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv/bin/python
+GUARDED := exec "$(PYTHON)" -I -S tools/guard.py --grace 30 --
+STACK := exec "$(PYTHON)" tools/stack.py
+# Read by the shell, not by make: whatever is in them, it isn't split or expanded.
+export INPUT
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+.PHONY: setup
+setup: ## install everything into .venv: worker, training, export, tests
+	@$(GUARDED) "$(PYTHON)" tools/install.py all
+
+.PHONY: setup-serve
+setup-serve: ## install only what serving needs (no torch)
+	@$(GUARDED) "$(PYTHON)" tools/install.py serve
+
+.PHONY: demo
+demo: setup-serve ## score real creatives through Kafka, write demo/report.html (INPUT=folder or JSONL for your own)
+	@$(STACK) run -- $(VENV) -m demo $${INPUT:+--input "$$INPUT"}
+
+.PHONY: up
+up: setup-serve ## start Kafka and Redis on loopback, print what to export: eval "$(make -s up)"
+	@$(STACK) up -- $(VENV) -m worker topics create
+
+.PHONY: down
+down: ## stop them and drop their data
+	@$(STACK) down
+
+.PHONY: test
+test: setup ## run the tests, real broker and Redis included (ARGS=… for pytest)
+	@$(GUARDED) $(VENV) -m pytest $(ARGS)
+
+.PHONY: lint
+lint: setup ## ruff, mypy, import-linter
+	@$(VENV) -m ruff check .
+	@$(VENV) -m ruff format --check .
+	@$(VENV) -m mypy
+	@.venv/bin/lint-imports
