@@ -7,8 +7,8 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 VENV := .venv/bin/python
-GUARDED := exec "$(PYTHON)" -I -S tools/guard.py --grace 30 --
-STACK := exec "$(PYTHON)" tools/stack.py
+GUARD := -I -S tools/guard.py --grace 30 --
+STACK := exec $(VENV) tools/stack.py
 # Read by the shell, not by make: whatever is in them, it isn't split or expanded.
 export INPUT
 
@@ -18,11 +18,11 @@ help: ## list the targets
 
 .PHONY: setup
 setup: ## install everything into .venv: worker, training, export, tests
-	@$(GUARDED) "$(PYTHON)" tools/install.py all
+	@exec "$(PYTHON)" $(GUARD) "$(PYTHON)" tools/install.py all
 
 .PHONY: setup-serve
 setup-serve: ## install only what serving needs (no torch)
-	@$(GUARDED) "$(PYTHON)" tools/install.py serve
+	@exec "$(PYTHON)" $(GUARD) "$(PYTHON)" tools/install.py serve
 
 .PHONY: demo
 demo: setup-serve ## score real creatives through Kafka, write demo/report.html (INPUT=folder or JSONL for your own)
@@ -34,11 +34,11 @@ up: setup-serve ## start Kafka and Redis on loopback, print what to export: eval
 
 .PHONY: down
 down: ## stop them and drop their data
-	@$(STACK) down
+	@test ! -x $(VENV) || $(STACK) down
 
 .PHONY: test
 test: setup ## run the tests, real broker and Redis included (ARGS=… for pytest)
-	@$(GUARDED) $(VENV) -m pytest $(ARGS)
+	@exec $(VENV) $(GUARD) $(VENV) -m pytest $(ARGS)
 
 .PHONY: lint
 lint: setup ## ruff, mypy, import-linter

@@ -66,27 +66,15 @@ def install_packages(names: list[str]) -> None:
     prefix = []
     if os.geteuid() != 0:
         if shutil.which("sudo") is None or run(["sudo", "-n", "true"], quiet=True) != 0:
-            raise SetupError(
-                f"missing on this system: {', '.join(names)}. Not root, no sudo without password; {by_hand}"
-            )
+            raise SetupError(f"missing on this system: {', '.join(names)}. Not root, and sudo asks; {by_hand}")
         prefix = ["sudo", "-n"]
     say(f"installing {', '.join(names)} by apt")
-    apt = [
-        *prefix,
-        "env",
-        "DEBIAN_FRONTEND=noninteractive",
-        "RUNLEVEL=1",
-        "apt-get",
-        "-q",
-        "-o",
-        "DPkg::Lock::Timeout=600",
-    ]
+    quietly = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
+    apt = [*prefix, *quietly, "apt-get", "-q", "-o", "DPkg::Lock::Timeout=600"]
     if run([*apt, "update"]) != 0:
         say("apt-get update failed; trying with the package lists as they are")
     if run([*apt, "install", "-y", "--no-install-recommends", *names]) != 0:
-        raise SetupError(
-            f"apt-get couldn't install {', '.join(names)} (its own words are above); mend that, or {by_hand}"
-        )
+        raise SetupError(f"apt-get couldn't install {', '.join(names)} (its words are above); mend that, or {by_hand}")
 
 
 def run(command: list[str], *, quiet: bool = False) -> int:
@@ -119,7 +107,7 @@ def make_venv() -> None:
     say(f"making .venv with Python {sys.version.split()[0]}")
     if run([sys.executable, "-m", "venv", "--clear", str(VENV)]) != 0:
         raise SetupError(
-            "Python couldn't make .venv (its own words are above); on Debian: sudo apt-get install python3-venv"
+            "Python couldn't make .venv (its words are above); on Debian: sudo apt-get install python3-venv"
         )
 
 
@@ -131,7 +119,7 @@ def uv() -> list[str]:
     if run([str(PYTHON), "-m", "pip", "--version"], quiet=True) != 0:
         run([str(PYTHON), "-m", "ensurepip", "--upgrade"])
     if run([str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv>=0.9"]) != 0:
-        raise SetupError("pip couldn't install uv into .venv (its own words are above); is a package index reachable?")
+        raise SetupError("pip couldn't install uv into .venv (its words are above); is a package index reachable?")
     return [str(VENV / "bin" / "uv")]
 
 
@@ -147,7 +135,7 @@ def install(wants: str) -> None:
     say("installing Python packages into .venv" + (" (with torch: some minutes)" if wants == "all" else ""))
     target = f"adscore{EXTRAS[wants]} @ ."
     if run([*uv(), "pip", "install", "--quiet", "--python", str(PYTHON), "-e", f".{EXTRAS[wants]}"]) != 0:
-        raise SetupError(f"uv couldn't install {target} (its own words are above); is a package index reachable?")
+        raise SetupError(f"uv couldn't install {target} (its words are above); is a package index reachable?")
     STAMP.write_text(json.dumps(stamp))
     say("done")
 

@@ -186,7 +186,7 @@ def _one_at_a_time() -> Iterator[Path]:
 
 
 def up(command: list[str]) -> int:
-    """Start the stack that stays, or find it running; prepare it by `command`; print the lines to export, nothing else."""
+    """Start the stack that stays, or find it running; run `command` on it; print the lines to export, nothing else."""
     with _one_at_a_time() as folder, contextlib.ExitStack() as undo:
         stack = Stack(folder, owned=False)
         if not folder.exists():
