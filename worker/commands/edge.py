@@ -76,9 +76,18 @@ def _edged(callback: Callable[..., Any], *, native: bool) -> Callable[..., Any]:
             logs.configured(log.level, log.format, wrap_native=native),
             _told(json=native and not _console(log.format)),
         ):
-            return callback(*args, **kwargs)
+            try:
+                status = callback(*args, **kwargs)
+                sys.stdout.flush()
+            except BrokenPipeError as error:
+                raise _PipeClosedError from error  # click would take it for a failure
+            return status
 
     return run
+
+
+class _PipeClosedError(Exception):
+    """Who read standard output has seen enough."""
 
 
 def _console(form: str) -> bool:
@@ -113,8 +122,8 @@ def run(cli: click.Group, arguments: list[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has seen enough. Python would flush once more at exit: let it do so into nothing.
+    except _PipeClosedError:
+        # Python would flush once more at exit: let it do so into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001  the last place: a defect becomes one line that names its place

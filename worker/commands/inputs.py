@@ -1,0 +1,172 @@
+"""Creatives from what a person has: images, folders of images, JSONL of events, or JSONL on standard input."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from worker.errors import Code, CreativeError, FatalError, Stage
+from worker.intake.events import parse_record
+from worker.types import Creative, Origin, Record
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".avif"})
+JSONL_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json"})
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One creative as given.
+
+    label: the path as given, `FILE:LINE` or `-:LINE`. event: the creative's JSON, local image inside as `data:`.
+    Either `creative` or `error` is there; `creative_id` as far as it could be read.
+    """
+
+    label: str
+    event: bytes
+    creative_id: str | None
+    creative: Creative | None = None
+    error: CreativeError | None = None
+
+    @property
+    def structured(self) -> bool:
+        """Whether the event brings its CloudEvents envelope along."""
+        return b'"specversion"' in self.event[:65_536] and "specversion" in orjson.loads(self.event)
+
+
+def items(paths: Iterable[str], *, copy: Mapping[str, str], lang: str | None, max_bytes: int) -> Iterator[Item]:
+    """The creatives of `paths` in order.
+
+    copy, lang: for images that come without an event. max_bytes: largest image; of a larger one so much is read that
+    it is refused. Raises FatalError (exit status 1) for a folder without images.
+    """
+    for path in paths:
+        if path == "-":
+            yield from _jsonl("-", sys.stdin.buffer, Path(), max_bytes)
+        elif os.path.isdir(path):
+            for name in _images_in(path):
+                yield _image(os.path.join(path, name), copy, lang, max_bytes)
+        elif Path(path).suffix.lower() in JSONL_SUFFIXES and os.path.exists(path):
+            with _opened(path) as lines:
+                yield from _jsonl(path, lines, Path(path).parent, max_bytes)
+        else:
+            yield _image(path, copy, lang, max_bytes)
+
+
+def _images_in(folder: str) -> list[str]:
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
+    except OSError as error:
+        raise FatalError(f"{_shown(folder)}: {error.strerror}", exit_code=1) from None
+    images = sorted(name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise FatalError(f"{_shown(folder)} has no images ({suffixes}); folders in it aren't searched", exit_code=1)
+    return images
+
+
+def _opened(path: str) -> Any:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise FatalError(f"{_shown(path)}: {error.strerror}", exit_code=1) from None
+
+
+def _image(path: str, copy: Mapping[str, str], lang: str | None, max_bytes: int) -> Item:
+    label = _shown(path)
+    name = os.path.basename(label)
+    try:
+        url, modified_ms = _data_url(path, max_bytes)
+    except CreativeError as error:
+        return Item(label, b"", name, error=error)
+    ad: dict[str, Any] = {"id": name, "lastmod": modified_ms, "display": {"banner": {"img": url}}}
+    if lang:
+        ad["lang"] = lang
+    return _parsed(label, orjson.dumps({"ad": ad, "copy": dict(copy)}), name, modified_ms)
+
+
+def _jsonl(name: str, lines: Iterable[bytes], folder: Path, max_bytes: int) -> Iterator[Item]:
+    now_ms = time.time_ns() // 1_000_000
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if text:
+            label = f"{_shown(name)}:{number}"
+            item = _parsed(label, text, _id_of(text), now_ms)
+            yield _with_local_image(item, folder, max_bytes)
+
+
+def _parsed(label: str, event: bytes, creative_id: str | None, timestamp_ms: int) -> Item:
+    try:
+        creative = parse_record(Record(Origin(label, 0, 0, timestamp_ms), None, event))
+    except CreativeError as error:
+        return Item(label, event, creative_id, error=error)
+    if not isinstance(creative, Creative):
+        raise TypeError(f"a record with a value is a creative, not {type(creative).__name__}")
+    return Item(label, event, creative.creative_id, creative)
+
+
+def _with_local_image(item: Item, folder: Path, max_bytes: int) -> Item:
+    """A relative path in place of the image's URL is a file beside the JSONL: it goes into the event."""
+    path = item.creative.image_url if item.creative else ""
+    if not path or _SCHEME.match(path) or os.path.isabs(path):
+        return item
+    try:
+        if os.path.normpath(path).split(os.sep)[0] == os.pardir:
+            message = "a relative path in JSONL may not lead out of the file's folder"
+            raise CreativeError(Code.FETCH_REFUSED, Stage.FETCH, message)
+        url, _ = _data_url(str(folder / path), max_bytes)
+    except CreativeError as error:
+        return replace(item, event=b"", creative=None, error=error)
+    event = orjson.dumps(_replaced(orjson.loads(item.event), path, url))
+    return replace(item, event=event, creative=replace(item.creative, image_url=url))  # type: ignore[type-var]
+
+
+def _replaced(event: dict[str, Any], path: str, url: str) -> dict[str, Any]:
+    """The event (bare or structured) with the image `path` replaced by `url` wherever it names the image."""
+    ad = (event.get("data") or event)["ad"]
+    banner = ad["display"].get("banner") or {}
+    assets = (ad["display"].get("native") or {}).get("asset") or []
+    for holder, key in [(banner, "img"), *((asset.get("image") or {}, "url") for asset in assets)]:
+        if holder.get(key) == path:
+            holder[key] = url
+    return event
+
+
+def _data_url(path: str, max_bytes: int) -> tuple[str, int]:
+    """The file as a `data:` URL, and when it was modified (ms). One byte over the limit is enough to be refused."""
+    try:
+        with open(path, "rb") as file:
+            modified_ms = max(0, os.fstat(file.fileno()).st_mtime_ns // 1_000_000)
+            data = file.read(max_bytes + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CreativeError(Code.MISSING_IMAGE, Stage.FETCH, "there is no such file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        raise CreativeError(Code.FETCH_FAILED, Stage.FETCH, f"the file can't be read: {reason}") from None
+    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}", modified_ms
+
+
+def _id_of(event: bytes) -> str | None:
+    """The creative id of an event that may be bad in other ways, for the line that says so."""
+    try:
+        value = orjson.loads(event)
+        creative_id = (value.get("data") or value)["ad"]["id"]
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return None
+    return creative_id if isinstance(creative_id, str) else None
+
+
+def _shown(path: str) -> str:
+    """A path as text that can be encoded, whatever bytes the file system has."""
+    return os.fsencode(path).decode(errors="replace")
