@@ -81,7 +81,7 @@ class Child:
             self._is_ready = True
 
     def ask(self, request: Sequence[bytes | memoryview], timeout_seconds: float) -> frames.Reply:
-        """Send one request (its parts), wait for the reply. Raises ChildDiedError or ChildHungError; then the child is gone."""
+        """Send one request (its parts), wait for the reply. Raises ChildDiedError, ChildHungError; then it is gone."""
         self.wait_ready()
         deadline = time.monotonic() + timeout_seconds
         length = sum(len(part) for part in request).to_bytes(frames.LENGTH_BYTES, "little")
@@ -202,7 +202,7 @@ class ChildPool:
         return [child.pid for child in self._children]
 
     def ask(self, request: Sequence[bytes | memoryview], timeout_seconds: float) -> frames.Reply:
-        """Let a child answer. Raises ChildDiedError or ChildHungError; the child is replaced before the next request."""
+        """Let a child answer. Raises ChildDiedError or ChildHungError; the child is replaced before the next one."""
         slot = self._free.get()
         try:
             child = self._ready_child(slot)

@@ -54,7 +54,7 @@ def answer(request: memoryview, sizes: list[tuple[int, int]]) -> list[Buffer]:
 def decode(
     data: memoryview, sizes: list[tuple[int, int]], *, ocr: bool, pixels: bool
 ) -> tuple[dict[str, Any], list[Buffer]]:
-    """The reply's head and body: the pixels of each size in order, then the OCR image. Raises RefusedError or anything."""
+    """The reply's head and body: the pixels of each size in order, then the OCR image. Raises anything."""
     kind = image_guard.sniff(data)
     image = image_guard.open_checked(data, kind)
     width, height = image.size

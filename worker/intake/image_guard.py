@@ -54,7 +54,7 @@ def sniff(data: bytes | memoryview) -> str:
 
 
 def open_checked(data: bytes | memoryview, kind: str) -> Image.Image:
-    """Open `data` as `kind` without decoding. Raises RefusedError `image_bomb` by the header, or whatever Pillow raises."""
+    """Open `data` as `kind` without decoding. Raises RefusedError `image_bomb` by the header, or what Pillow raises."""
     if kind == "WEBP":
         check_size(*_webp_canvas(data))  # Pillow allocates the canvas on opening
     if kind == "JPEG" and (scans := count_scans(data)) > MAX_JPEG_SCANS:
