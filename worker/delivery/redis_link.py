@@ -81,8 +81,7 @@ class RedisLink:
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
-            lib_name=None,
-            lib_version=None,
+            driver_info=None,
         )
         self._breaker = Breaker(breaker_seconds)
         self._on_breaker = on_breaker

@@ -152,7 +152,9 @@ class Deliverer:
         outcome = item.outcome
         if isinstance(outcome, CreativeError):
             self._publish_dead_letter(item, outcome)
-        elif isinstance(outcome, Withdrawal):
+            return
+        self._dead_in_a_row = 0
+        if isinstance(outcome, Withdrawal):
             self._publish_withdrawal(item, outcome)
         elif isinstance(outcome, ScoredCreative):
             self._publish_scored(item, outcome)
@@ -232,8 +234,6 @@ class Deliverer:
         self._sink.send(topic, key, value, headers, lambda error: self._events.put(lambda: settle(error)))
 
     def _finish(self, item: Item, outcome: str) -> None:
-        if outcome != "dead_letter":
-            self._dead_in_a_row = 0
         if not item.assignment.lost:
             item.assignment.offsets.finished(item.record.origin.offset)
             self._metrics.processed.labels(outcome).inc()

@@ -1,0 +1,296 @@
+"""The scoring half on stand-ins: duplicates, cache, partial results, and failures that cost one creative alone."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from admodels.runtime.runner import EngineLostError
+from tests.fakes import eventually
+from worker.delivery.cache import MemoryCache
+from worker.errors import Code, CreativeError, OcrError, Stage
+from worker.metrics import Metrics
+from worker.pipeline.job import content_part, read_content_part
+from worker.pipeline.scoring import FlowLimits, ScoringFlow
+from worker.scoring.engines import Scored
+from worker.types import Copy, Creative, DecodedImage, ImageBytes, OcrBox, OcrResult
+
+HEADS = ("attractiveness", "ctr")
+
+
+class Fetch:
+    def fetch(self, creative: Creative) -> ImageBytes:
+        data = creative.image_url.encode()
+        if b"refused" in data:
+            raise CreativeError(Code.FETCH_REFUSED, Stage.FETCH, "not allowed")
+        return ImageBytes(data, hashlib.sha256(data).hexdigest())
+
+
+class Decode:
+    def __init__(self) -> None:
+        self.calls: list[tuple[bool, bool]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def decode(self, data: bytes, *, ocr: bool, pixels: bool = True) -> DecodedImage:
+        self.gate.wait(5)
+        self.calls.append((ocr, pixels))
+        if b"broken" in data:
+            raise CreativeError(Code.BAD_IMAGE, Stage.DECODE, "cut off")
+        if b"bug" in data:
+            raise ZeroDivisionError("secret copy")
+        pixel = np.full((2, 2, 3), data[-1], dtype=np.uint8)
+        return DecodedImage(2, 2, "PNG", "f" * 16, {(2, 2): pixel}, np.zeros((2, 2), np.uint8) if ocr else None)
+
+
+class Ocr:
+    identity = "o" * 64
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.error: Exception | None = None
+
+    def read(self, image: Any) -> OcrResult:
+        self.calls += 1
+        if self.error:
+            raise self.error
+        return OcrResult("SALE", 0.9, (OcrBox("SALE", 0.1, 0.2, 0.3, 0.4),))
+
+
+class FakeEngines:
+    """Scores by the first pixel; `fails` maps head → first pixels it can't score."""
+
+    def __init__(self) -> None:
+        self.digests = {head: head[0] * 64 for head in HEADS}
+        self.models: Mapping[str, list[dict[str, Any]]] = {head: [{"name": head}] for head in HEADS}
+        self.batches: list[int] = []
+        self.fails: dict[str, set[int]] = {}
+        self.raises: Exception | None = None
+
+    def tokens(self, fields: Mapping[str, str]) -> dict[str, list[int]]:
+        self.fields = dict(fields)
+        return {}
+
+    def score(self, batch: Sequence[Any]) -> list[Scored]:
+        self.batches.append(len(batch))
+        if self.raises:
+            raise self.raises
+        results = []
+        for item in batch:
+            pixel = int(item.pixels[2, 2][0, 0, 0])
+            result = Scored()
+            for head in item.wanted:
+                if pixel in self.fails.get(head, set()):
+                    result.errors[head] = "it hurts"
+                else:
+                    result.parts[head] = {"value": pixel / 255, "bucket": "b"}
+            results.append(result)
+        return results
+
+
+class Rig:
+    def __init__(self, batch_size: int = 4) -> None:
+        self.decode, self.ocr, self.engines, self.metrics = Decode(), Ocr(), FakeEngines(), Metrics()
+        self.cache = MemoryCache(100)
+        self.fatal: list[Exception] = []
+        self.flow = ScoringFlow(
+            fetcher=Fetch(),
+            decoder=self.decode,
+            ocr=self.ocr,
+            engines=self.engines,  # type: ignore[arg-type]
+            cache=self.cache,
+            limits=FlowLimits(4, 2, 2, batch_size, 0.01),
+            metrics=self.metrics,
+            on_fatal=self.fatal.append,
+        )
+
+    def submit(self, *urls: str, **fields: Any) -> list[Any]:
+        """Submit creatives; the list fills up with their outcomes, in the order given."""
+        outcomes: list[Any] = [None] * len(urls)
+        for index, url in enumerate(urls):
+            creative = Creative(f"cr-{index}", 1, url, **fields)
+            self.flow.submit(creative, lambda outcome, index=index: outcomes.__setitem__(index, outcome))
+        return outcomes
+
+    def score(self, *urls: str, **fields: Any) -> list[Any]:
+        outcomes = self.submit(*urls, **fields)
+        eventually(lambda: all(outcome is not None for outcome in outcomes))
+        eventually(lambda: not self.flow._inflight)
+        return outcomes
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    made = Rig()
+    yield made
+    made.decode.gate.set()
+    made.flow.close()
+
+
+def test_a_creative_gets_all_heads_its_text_and_its_times(rig: Rig) -> None:
+    (outcome,) = rig.score("one", copy=Copy(headline="Buy \u200bnow"))
+    assert outcome.heads["ctr"]["value"] == ord("e") / 255
+    assert outcome.ocr.text == "SALE"
+    assert outcome.cache == {"attractiveness": "miss", "ctr": "miss"}
+    assert rig.engines.fields == {"headline": "Buy now", "ocr": "SALE"}
+    assert set(outcome.latency_ms) == {"fetch", "decode", "ocr", "infer", "total"}
+
+
+def test_given_text_saves_the_ocr(rig: Rig) -> None:
+    (outcome,) = rig.score("one", ocr_text="given")
+    assert rig.ocr.calls == 0
+    assert outcome.ocr == OcrResult("given")
+
+
+def test_equal_content_is_scored_once_also_when_it_arrives_together(rig: Rig) -> None:
+    rig.decode.gate.clear()
+    outcomes = rig.submit("same", "same", "same", "other")
+    eventually(lambda: sum(len(job.followers) for job in rig.flow._inflight.values()) == 2)
+    rig.decode.gate.set()
+    eventually(lambda: all(outcomes))
+    assert sum(rig.engines.batches) == 2
+    assert sorted(outcome.cache["ctr"] for outcome in outcomes[:3]) == ["hit", "hit", "miss"]
+    assert [outcome.creative.creative_id for outcome in outcomes] == ["cr-0", "cr-1", "cr-2", "cr-3"]
+    assert len({str(outcome.heads) for outcome in outcomes[:3]}) == 1
+
+
+def test_a_later_duplicate_comes_from_the_cache_without_decoding(rig: Rig) -> None:
+    rig.score("one")
+    decoded = len(rig.decode.calls)
+    (again,) = rig.score("one")
+    assert again.cache == {"attractiveness": "hit", "ctr": "hit"}
+    assert again.ocr == OcrResult("SALE", 0.9, (OcrBox("SALE", 0.1, 0.2, 0.3, 0.4),))
+    assert again.phash == "f" * 16
+    assert len(rig.decode.calls) == decoded
+
+
+def test_a_new_model_scores_its_own_head_again_and_reads_no_text(rig: Rig) -> None:
+    rig.score("one")
+    rig.flow._digests["ctr"] = rig.engines.digests["ctr"] = "n" * 64
+    (again,) = rig.score("one")
+    assert again.cache == {"attractiveness": "hit", "ctr": "miss"}
+    assert rig.ocr.calls == 1
+
+
+def test_equal_content_in_another_form_of_unicode_is_one_content(rig: Rig) -> None:
+    first, second = (rig.score("one", copy=Copy(headline=text))[0] for text in ("caf\u00e9", "cafe\u0301"))
+    assert first.content_sha256 == second.content_sha256
+    assert second.cache["ctr"] == "hit"
+
+
+def test_a_failed_ocr_is_partial_and_is_not_cached(rig: Rig) -> None:
+    rig.ocr.error = OcrError("ocr_timeout", "took too long")
+    (outcome,) = rig.score("one")
+    assert outcome.ocr is None
+    assert [(error.head, error.code) for error in outcome.errors] == [("ocr", "ocr_timeout")]
+    assert outcome.heads["ctr"] is not None
+    rig.ocr.error = None
+    (again,) = rig.score("one")
+    assert again.cache["ctr"] == "miss"
+    assert not again.errors
+
+
+def test_one_failed_head_is_partial_and_only_the_other_is_cached(rig: Rig) -> None:
+    rig.engines.fails = {"ctr": {ord("e")}}
+    (outcome,) = rig.score("one")
+    assert outcome.heads["ctr"] is None
+    assert outcome.heads["attractiveness"] is not None
+    assert [(error.head, error.code) for error in outcome.errors] == [("ctr", "engine_failed")]
+    rig.engines.fails = {}
+    (again,) = rig.score("one")
+    assert again.cache == {"attractiveness": "hit", "ctr": "miss"}
+
+
+def test_when_every_head_fails_it_is_a_dead_letter_after_three_attempts(rig: Rig) -> None:
+    rig.engines.fails = {head: {ord("e")} for head in HEADS}
+    bad, good = rig.score("one", "two")
+    assert isinstance(bad, CreativeError)
+    assert (bad.code, bad.attempts) == (Code.ENGINE_FAILED, 3)
+    assert good.heads["ctr"] is not None
+
+
+def test_each_failure_costs_its_creative_alone(rig: Rig) -> None:
+    outcomes = rig.score("refused", "broken", "bug", "good")
+    assert [getattr(outcome, "code", None) for outcome in outcomes] == [
+        Code.FETCH_REFUSED,
+        Code.BAD_IMAGE,
+        Code.ENGINE_FAILED,
+        None,
+    ]
+    assert "secret" not in outcomes[2].message
+
+
+def test_followers_of_a_bad_image_get_its_fate(rig: Rig) -> None:
+    rig.decode.gate.clear()
+    outcomes = rig.submit("broken", "broken")
+    eventually(lambda: sum(len(job.followers) for job in rig.flow._inflight.values()) == 1)
+    rig.decode.gate.set()
+    eventually(lambda: all(outcomes))
+    assert {outcome.code for outcome in outcomes} == {Code.BAD_IMAGE}
+
+
+def test_a_broken_engine_does_not_hang_the_creatives(rig: Rig) -> None:
+    rig.engines.raises = KeyError("labels")
+    (outcome,) = rig.score("one")
+    assert (outcome.code, outcome.attempts) == (Code.ENGINE_FAILED, 3)
+
+
+def test_a_lost_engine_is_fatal_and_nothing_of_its_batch_comes_out(rig: Rig) -> None:
+    rig.engines.raises = EngineLostError("sticky")
+    outcomes = rig.submit("one")
+    eventually(lambda: rig.fatal)
+    assert outcomes == [None]
+
+
+def test_a_cancelled_job_is_dropped_unless_somebody_follows_it(rig: Rig) -> None:
+    rig.decode.gate.clear()
+    for url in ("busy-1", "busy-2"):
+        rig.submit(url)
+    outcomes: list[Any] = []
+    eventually(lambda: len(rig.flow._inflight) == 2)
+    alone = rig.flow.submit(Creative("a", 1, "alone"), outcomes.append)
+    led = rig.flow.submit(Creative("b", 1, "led"), outcomes.append)
+    eventually(lambda: len(rig.flow._inflight) == 4)
+    rig.flow.submit(Creative("c", 1, "led"), outcomes.append)
+    eventually(lambda: led.followers)
+    alone.cancel()
+    led.cancel()
+    rig.decode.gate.set()
+    eventually(lambda: len(outcomes) == 2)
+    time.sleep(0.05)
+    assert [outcome.creative.creative_id for outcome in outcomes] == ["b", "c"]
+
+
+def test_batches_gather_what_arrives_together(rig: Rig) -> None:
+    rig.decode.gate.clear()
+    outcomes = rig.submit(*(f"image-{number}" for number in range(8)), ocr_text="")
+    eventually(lambda: len(rig.flow._inflight) == 8)
+    rig.decode.gate.set()
+    eventually(lambda: all(outcomes))
+    assert sum(rig.engines.batches) == 8
+    assert len(rig.engines.batches) < 8
+
+
+def test_closing_ends_all_threads_and_calls_nobody() -> None:
+    rig = Rig()
+    before = threading.active_count()
+    rig.decode.gate.clear()
+    outcomes = rig.submit("one", "two", "three")
+    threading.Timer(0.05, rig.decode.gate.set).start()
+    rig.flow.close()
+    assert outcomes == [None, None, None]
+    eventually(lambda: threading.active_count() < before)
+
+
+@pytest.mark.parametrize("garbage", [{}, {"phash": "0"}, {"phash": "0", "text": {"boxes": [[1]]}}])
+def test_a_content_entry_that_is_none_is_ignored(garbage: dict[str, Any]) -> None:
+    assert read_content_part(garbage) is None
+
+
+def test_a_content_entry_comes_back_as_it_was() -> None:
+    ocr = OcrResult("a b", 0.5, (OcrBox("a", 0.1, 0.2, 0.3, 0.4),))
+    assert read_content_part(content_part("f" * 16, ocr)) == ("f" * 16, ocr)
