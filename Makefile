@@ -46,3 +46,7 @@ lint: setup ## ruff, mypy, import-linter
 	@$(VENV) -m ruff format --check .
 	@$(VENV) -m mypy
 	@.venv/bin/lint-imports
+
+.PHONY: docs
+docs: setup ## write the pages that are made from the code: docs/settings.md, docs/metrics.md
+	@$(VENV) -m tools.docs

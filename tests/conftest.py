@@ -17,6 +17,7 @@ import pytest
 
 from tools.server import GUARD, StackUnavailableError
 from tools.stack import ROOT, Stack
+from worker.settings import Settings, load
 
 DATA = ROOT.parent / "shared" / "data"
 _names = itertools.count(1)
@@ -114,7 +115,7 @@ def make_topics(stack: Stack) -> Iterator[Callable[[int], Topics]]:
             "ADSCORE_LOG__FORMAT": "json",
         }
         env = {name: value for name, value in os.environ.items() if not name.startswith("ADSCORE_")} | settings
-        _create(names, partitions, stack.bootstrap_servers)
+        _create(load(None, settings).settings, partitions)
         made.extend(names.values())
         return Topics(**names, group_id=f"t{number}", redis_url=redis_url, env=env)
 
@@ -129,22 +130,18 @@ def make_topics(stack: Stack) -> Iterator[Callable[[int], Topics]]:
         admin.close()
 
 
-def _create(names: dict[str, str], partitions: int, bootstrap_servers: str) -> None:
-    from kafka import KafkaAdminClient
-    from kafka.admin import NewTopic
+def _create(settings: Settings, partitions: int) -> None:
+    """By the contract's policies, in process: a verb of its own would take a second for each test."""
+    from worker.commands.kafka import admin
+    from worker.commands.topics import policies
 
-    sizes = {"input": {"max.message.bytes": "12582912"}, "dlq": {"max.message.bytes": "12648448"}}
-    policy = {"output": {"cleanup.policy": "compact"}}
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    try:
-        admin.create_topics(
-            [
-                NewTopic(name, partitions, 1, topic_configs=sizes.get(kind, {}) | policy.get(kind, {}))
-                for kind, name in names.items()
-            ]
-        )
-    finally:
-        admin.close()
+    with admin(settings.kafka) as client:
+        wanted = {
+            policy.name: {"num_partitions": partitions, "replication_factor": 1, "configs": policy.configs()}
+            for policy in policies(settings)
+        }
+        client.create_topics(wanted)
+        client.wait_for_topics(list(wanted))
 
 
 @pytest.fixture

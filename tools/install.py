@@ -133,7 +133,7 @@ def install(wants: str) -> None:
     make_venv()
     STAMP.unlink(missing_ok=True)
     say("installing Python packages into .venv" + (" (with torch: some minutes)" if wants == "all" else ""))
-    target = f"adscore{EXTRAS[wants]} @ ."
+    target = f"adscore{EXTRAS[wants]}"
     if run([*uv(), "pip", "install", "--quiet", "--python", str(PYTHON), "-e", f".{EXTRAS[wants]}"]) != 0:
         raise SetupError(f"uv couldn't install {target} (its words are above); is a package index reachable?")
     STAMP.write_text(json.dumps(stamp))
