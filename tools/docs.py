@@ -72,8 +72,8 @@ SETTINGS_HEAD = """
 Each setting is an environment variable, or a line in the TOML file that `--config` names, where
 `ADSCORE_KAFKA__GROUP_ID` is `group_id` under `[kafka]`. The environment wins. Lists are comma-separated (in TOML,
 arrays). A name with `_FILE` behind it (`ADSCORE_KAFKA__SASL_PASSWORD_FILE`) names a file that holds the value; a
-newline at its end goes. An unknown name, or a value that doesn't fit, ends every verb with exit status 2 and names the nearest
-right one. `adscore config show` prints what is in force and where it came from, with secrets masked.
+newline at its end goes. An unknown name, or a value that doesn't fit, ends every verb with exit status 2 and names
+the nearest right one. `adscore config show` prints what is in force and where it came from, with secrets masked.
 """
 
 
