@@ -108,7 +108,14 @@ def _read_manifest(folder: Path) -> Manifest:
 def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
     for path in manifest.files:
         pure = PurePosixPath(path)
-        if pure.is_absolute() or ".." in pure.parts or str(pure) != path or "\\" in path or pure.parts[0] == ENGINES:
+        if (
+            not pure.parts
+            or pure.is_absolute()
+            or ".." in pure.parts
+            or str(pure) != path
+            or "\\" in path
+            or pure.parts[0] == ENGINES
+        ):
             raise BundleError(f"bundle {_label(folder)}: {MANIFEST} lists a path that is not inside the bundle")
     for root, folders, names in os.walk(folder):
         relative = Path(root).relative_to(folder)

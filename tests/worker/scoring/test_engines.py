@@ -1,0 +1,180 @@
+"""Engines over stand-in runners: shared encoders run once, failures are split until one record stands alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from admodels.contract.bundle import Bundle, BundleError
+from admodels.contract.manifest import Calibration, EncoderUse, ImageSpec, Manifest, TensorSpec
+from admodels.runtime.runner import EngineError
+from worker.scoring.engines import Engines
+from worker.scoring.feeds import Prepared
+from worker.scoring.parts import attractiveness_bucket, ctr_bucket
+
+IMAGE = ImageSpec(height=2, width=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def bundle(name: str, task: str, inputs: tuple[str, ...], outputs: tuple[str, ...], **fields: Any) -> Bundle:
+    manifest = Manifest(
+        manifest_version=1,
+        name=name,
+        version="1",
+        task=task,  # type: ignore[arg-type]
+        architecture=name,
+        precision="fp32",
+        inputs=tuple(TensorSpec(name=item, dtype="float32", shape=("batch", 1)) for item in inputs),
+        outputs=tuple(TensorSpec(name=item, dtype="float32", shape=("batch",)) for item in outputs),
+        files={"model.onnx": "0" * 64},
+        **fields,
+    )
+    return Bundle(manifest, {}, (name[0] * 64))
+
+
+ENCODER = bundle("encoder", "encoder", ("image",), ("mean",), image=IMAGE)
+USE = (EncoderUse(name="encoder", version="1", digest=ENCODER.digest, outputs={"mean": "features"}),)
+ATTRACTIVENESS = bundle("attractor", "attractiveness", ("features",), ("score",), encoders=USE)
+CTR = bundle("clicker", "ctr", ("features",), ("ctr",), encoders=USE, base_rate=0.5, bucket_edges={"ctr": (0.8, 1.2)})
+SENTIMENT = bundle(
+    "feeler",
+    "sentiment",
+    ("features",),
+    ("sentiment_logits",),
+    encoders=USE,
+    labels={"sentiment": ("negative", "neutral", "positive")},
+    calibration={"sentiment_logits": Calibration(kind="temperature", t=2.0)},
+)
+
+
+class Runner:
+    """Counts its calls; refuses batches in which the first value is in `bad`; gives NaN for values in `nan`."""
+
+    backend = "fake"
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.task = bundle.manifest.task
+        self.batches: list[int] = []
+        self.bad: set[float] = set()
+        self.nan: set[float] = set()
+
+    def infer(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        if self.task == "encoder":
+            values = feeds["image"].reshape(len(feeds["image"]), -1).mean(axis=1).astype(np.float32) / 255
+            outputs = {"mean": values}
+        else:
+            values = feeds["features"]
+            name = {"attractiveness": "score", "ctr": "ctr", "sentiment": "sentiment_logits"}[self.task]
+            raw = np.where(np.isin(values.astype(float).round(2), list(self.nan)), np.nan, values).astype(np.float32)
+            outputs = {name: np.stack([-raw, raw * 0, raw], axis=1) if self.task == "sentiment" else raw}
+        self.batches.append(len(values))
+        if any(round(float(value), 2) in self.bad for value in values):
+            raise EngineError("planted")
+        return outputs
+
+
+class Rig:
+    def __init__(self, **heads: Bundle) -> None:
+        self.runners: dict[str, Runner] = {}
+        self.engines = Engines(
+            {head: [item] for head, item in heads.items()}, {ENCODER.digest: ENCODER}, self._make, "ocr-1"
+        )
+
+    def _make(self, item: Bundle) -> Runner:
+        self.runners[item.manifest.name] = Runner(item)
+        return self.runners[item.manifest.name]
+
+    def score(self, *values: int, wanted: tuple[str, ...] | None = None) -> list[Any]:
+        heads = frozenset(wanted or self.engines.digests)
+        return self.engines.score(
+            [Prepared({(2, 2): np.full((2, 2, 3), value, np.uint8)}, {}, heads) for value in values]
+        )
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig(attractiveness=ATTRACTIVENESS, ctr=CTR, sentiment=SENTIMENT)
+
+
+def test_parts_are_calibrated_labelled_and_bucketed(rig: Rig) -> None:
+    (scored,) = rig.score(255)
+    assert scored.parts["attractiveness"] == {"value": 1.0, "bucket": "a9"}
+    assert scored.parts["ctr"] == {"value": 1.0, "relative": 2.0, "bucket": "high"}
+    exact = np.exp([-0.5, 0.0, 0.5]) / np.exp([-0.5, 0.0, 0.5]).sum()
+    sentiment = scored.parts["sentiment"]
+    assert list(sentiment["probabilities"].values()) == pytest.approx(exact, abs=1e-6)
+    assert sentiment["value"] == pytest.approx(exact[2] - exact[0], abs=2e-6)
+    assert (sentiment["label"], sentiment["bucket"]) == ("positive", "pos")
+
+
+def test_a_shared_encoder_runs_once_per_batch(rig: Rig) -> None:
+    rig.score(10, 20, 30)
+    assert rig.runners["encoder"].batches == [3]
+    assert rig.runners["clicker"].batches == [3]
+
+
+def test_heads_run_only_for_those_that_want_them(rig: Rig) -> None:
+    first = Prepared({(2, 2): np.full((2, 2, 3), 51, np.uint8)}, {}, frozenset({"ctr"}))
+    second = Prepared({(2, 2): np.full((2, 2, 3), 102, np.uint8)}, {}, frozenset({"attractiveness", "ctr"}))
+    scored = rig.engines.score([first, second])
+    assert [set(item.parts) for item in scored] == [{"ctr"}, {"attractiveness", "ctr"}]
+    assert scored[1].parts["attractiveness"]["value"] == pytest.approx(0.4)
+    assert rig.runners["encoder"].batches == [2]
+    assert rig.runners["attractor"].batches == [1]
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_record_that_fails_in_one_head_stands_alone(rig: Rig, place: int) -> None:
+    values = [51, 51, 51, 51, 51]
+    values[place] = 102
+    rig.runners["clicker"].bad = {0.4}
+    scored = rig.score(*values)
+    assert [("ctr" in item.parts, "ctr" in item.errors) for item in scored] == [
+        (index != place, index == place) for index in range(5)
+    ]
+    assert all("attractiveness" in item.parts for item in scored)
+
+
+def test_a_record_that_fails_in_the_encoder_fails_all_its_heads_and_no_other_record(rig: Rig) -> None:
+    rig.runners["encoder"].bad = {0.4}
+    good, bad, other = rig.score(51, 102, 204)
+    assert set(bad.errors) == {"attractiveness", "ctr", "sentiment"}
+    assert not bad.parts
+    assert not good.errors
+    assert other.parts["ctr"]["value"] == pytest.approx(0.8)
+
+
+def test_what_is_not_finite_is_never_a_score(rig: Rig) -> None:
+    rig.runners["feeler"].nan = {0.4}
+    rig.runners["attractor"].nan = {0.4}
+    good, bad = rig.score(51, 102)
+    assert set(bad.errors) == {"attractiveness", "sentiment"}
+    assert "finite" in bad.errors["sentiment"]
+    assert bad.parts.keys() == {"ctr"}
+    assert not good.errors
+
+
+def test_the_digest_of_a_head_moves_with_its_bundle_and_the_ocr() -> None:
+    def digests(ocr: str, ctr: Bundle) -> dict[str, str]:
+        return Engines({"ctr": [ctr]}, {ENCODER.digest: ENCODER}, Runner, ocr).digests
+
+    assert digests("a", CTR) == digests("a", CTR)
+    assert digests("a", CTR) != digests("b", CTR)
+    assert digests("a", CTR) != digests("a", Bundle(CTR.manifest, {}, "9" * 64))
+
+
+def test_a_missing_encoder_is_named() -> None:
+    with pytest.raises(BundleError, match="encoder/1 isn't loaded"):
+        Engines({"ctr": [CTR]}, {}, Runner, "ocr")
+
+
+@pytest.mark.parametrize(("value", "bucket"), [(0.0, "a0"), (0.0999, "a0"), (0.1, "a1"), (0.95, "a9"), (1.0, "a9")])
+def test_attractiveness_buckets(value: float, bucket: str) -> None:
+    assert attractiveness_bucket(value) == bucket
+
+
+@pytest.mark.parametrize(("relative", "bucket"), [(0.0, "low"), (0.8, "medium"), (1.19, "medium"), (1.2, "high")])
+def test_ctr_buckets(relative: float, bucket: str) -> None:
+    assert ctr_bucket(relative, (0.8, 1.2)) == bucket
