@@ -102,6 +102,40 @@ def producer(kafka: Kafka) -> Iterator[KafkaProducer]:
         client.close(timeout=CLOSE_TIMEOUT_MS / 1000)
 
 
+def send(
+    client: KafkaProducer,
+    topic: str,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers,
+    *,
+    partition: int | None = None,
+    timestamp_ms: int | None = None,
+) -> Any:
+    """Send any record that Kafka allows, and return its future.
+
+    `KafkaProducer.send` refuses null headers, and a null key with a null value; those take its very steps without its
+    checks. partition None: by the key.
+    """
+    if (key is not None or value is not None) and all(content is not None for _, content in headers):
+        given = {"partition": partition, "timestamp_ms": timestamp_ms}
+        return client.send(topic, value, key=key, headers=list(headers), **given)
+    from kafka import TopicPartition
+    from kafka.producer import producer_batch
+
+    producer_batch.len = _length  # it sums up header values for a metric, null ones too
+    client._wait_on_metadata(topic, client.config["max_block_ms"])
+    client._ensure_valid_record_size(client._estimate_size_in_bytes(key, value, list(headers)))
+    place = TopicPartition(topic, client._partition(topic, partition, key, value, key, value))
+    future, *_ = client._accumulator.append(place, timestamp_ms, key, value, list(headers))
+    client._sender.wakeup()
+    return future
+
+
+def _length(value: Any) -> int:
+    return 0 if value is None else len(value)
+
+
 @contextmanager
 def consumer(kafka: Kafka) -> Iterator[KafkaConsumer]:
     """A consumer outside any group, of committed records only."""
