@@ -105,7 +105,8 @@ def _line(record: Record) -> str:
     when = present.moment(record.origin.timestamp_ms if told["timestamp"] is None else told["timestamp"])
     key = present.plain(told["key"] or "–")
     shown = key if len(key) <= 32 else key[:31] + "…"
-    return f"{place:<18}  {when:<19}  {present.plain(told['code'] or '–'):<18}  {shown:<32}  {present.plain(reason)}".rstrip()
+    code = present.plain(told["code"] or "–")
+    return f"{place:<18}  {when:<19}  {code:<18}  {shown:<32}  {present.plain(reason)}".rstrip()
 
 
 def _parsed(place: str) -> tuple[int, int]:
