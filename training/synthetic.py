@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -112,6 +113,20 @@ def variants(creative: GeneratedCreative, seed: int) -> tuple[Image.Image, Image
     rng = np.random.default_rng(np.random.SeedSequence([seed, int(creative.id.rsplit("-", 1)[1]), 2]))
     image = creative.image()
     return grading.enhanced(image, rng), grading.degraded(image, rng, float(pick(rng, (0.6, 0.8, 1.0))))
+
+
+def as_event(creative: GeneratedCreative, image: str) -> dict[str, Any]:
+    """The creative as a `creative.submitted.v1` event whose picture is at `image` (a URL or a path beside the file).
+
+    `ext.labels` has the labels; the worker ignores them.
+    """
+    width, height = creative.size
+    display = {"mime": creative.mime, "w": width, "h": height, "banner": {"img": image}}
+    return {
+        "ad": {"id": creative.id, "display": display},
+        "copy": creative.copy.fields(),
+        "ext": {"labels": asdict(creative.labels)},
+    }
 
 
 def _encode(image: Image.Image, name: str, quality: int) -> bytes:

@@ -1,0 +1,121 @@
+"""`adscore-train`: fit, evaluate, calibrate, synth."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training import config as configuration
+from training import synthetic
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Train, evaluate and calibrate the models; make creatives."""
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--root", type=_FOLDER, required=True, help="The data set's own folder (data/osie for generated).")
+@click.option("--out", type=_FOLDER, required=True, help="The run's folder; a run that lies there is continued.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def fit(config: Path, root: Path, out: Path, seed: int) -> None:
+    """Train as CONFIG (a file of training/configs) says; leaves OUT/best."""
+    checked = configuration.load(config)
+    from training.fit import fit as run
+
+    command = f"adscore-train fit {_plain(config)} --root {_plain(root)} --out {_plain(out)} --seed {seed}"
+    metrics = run(checked, root, out, seed=seed, command=command, report=_say)
+    click.echo(json.dumps({"run": str(out), "metrics": metrics}))
+
+
+@cli.command()
+@click.argument("model", type=_FOLDER)
+@click.option("--dataset", required=True, help="generated, or a folder name of ../shared/data.")
+@click.option("--root", type=_FOLDER, required=True, help="The data set's own folder.")
+@click.option("--models", type=_FOLDER, help="Where the shared encoders' bundles lie. [default: the checkout's]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@click.option("--predictions", type=click.Path(path_type=Path, dir_okay=False), help="A JSON line per row.")
+def evaluate(
+    model: Path, dataset: str, root: Path, models: Path | None, as_json: bool, predictions: Path | None
+) -> None:  # fmt: skip
+    """Measure MODEL (a run or a bundle's folder) on a data set."""
+    from training import evaluate as evaluation
+    from training.encoders import MODELS
+    from training.predictor import Predictor
+
+    if dataset not in evaluation.DATASETS:
+        hint = configuration.nearest(dataset, list(evaluation.DATASETS))
+        raise click.UsageError(f"unknown dataset {dataset!r}; {hint}")
+    report, rows = evaluation.evaluate(Predictor(model, models or MODELS), dataset, root)
+    if predictions is not None:
+        predictions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    click.echo(json.dumps(report) if as_json else _table(report))
+
+
+@cli.command()
+@click.argument("run", type=_FOLDER)
+@click.option("--root", type=_FOLDER, required=True, help="The data set's own folder.")
+def calibrate(run: Path, root: Path) -> None:
+    """Fit RUN's calibration again on its held-out rows, and show what it changes on rows it has not seen."""
+    from training.fit import recalibrate
+
+    click.echo(json.dumps(recalibrate(run, root, _say)))
+
+
+@cli.command()
+@click.argument("out", type=_FOLDER)
+@click.option("--photos", type=_FOLDER, required=True, help="A folder of photographs (data/osie/images).")
+@click.option("--count", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def synth(out: Path, photos: Path, count: int, seed: int) -> None:
+    """Make COUNT creatives of photographs: OUT/<id>.<suffix> and OUT/creatives.jsonl with copy and labels."""
+    found = sorted(path for path in photos.glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"})
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "creatives.jsonl").open("w", encoding="utf-8") as lines:
+        for creative in synthetic.creatives(found, count, seed):
+            image = f"{creative.id}{creative.suffix}"
+            (out / image).write_bytes(creative.image_bytes)
+            lines.write(json.dumps(synthetic.as_event(creative, image), ensure_ascii=False) + "\n")
+    _say(f"{count} creatives in {out}")
+
+
+def main() -> None:
+    """Run the command line: 0 done, 2 wrong usage or configuration, 3 something needed is unavailable."""
+    try:
+        cli(prog_name="adscore-train")
+    except BrokenPipeError:
+        sys.exit(0)
+    except (ValueError, OSError, FloatingPointError) as error:
+        _say(f"adscore-train: {error}")
+        sys.exit(2)
+    except Exception as error:
+        if type(error).__name__ not in {"BundleError", "CheckpointError"}:
+            raise
+        _say(f"adscore-train: {error}")
+        sys.exit(3)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _plain(path: Path) -> str:
+    """A path for the record: relative to the working directory where it lies inside, else its last part."""
+    full = path.resolve()
+    return str(full.relative_to(Path.cwd())) if full.is_relative_to(Path.cwd()) else full.name
+
+
+def _table(report: dict[str, Any]) -> str:
+    head = f"{report['model']} on {report['dataset']}: {report['rows']} rows, {report['skipped']} skipped"
+    return "\n".join([head, *(f"  {name:<28} {value:.4f}" for name, value in report["metrics"].items())])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Rows of one or more feature stores as torch batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.features import Features
+
+
+@dataclass(frozen=True)
+class Batch:
+    """maps float32 B×C×h×w each, tokens float32 B×L×D, mask int64 B×L (L: the longest row), labels by name."""
+
+    maps: tuple[Tensor, ...]
+    tokens: Tensor
+    mask: Tensor
+    labels: dict[str, Tensor]
+
+
+class Rows:
+    """Stores one after the other. A label that a store lacks is −1 (whole numbers) or NaN for its rows."""
+
+    def __init__(self, stores: Sequence[Features]) -> None:
+        self._stores = tuple(stores)
+        self._starts = np.cumsum([0] + [len(store) for store in stores])
+        self.labels = _joined(stores)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def batch(self, rows: Sequence[int] | NDArray[Any]) -> Batch:
+        """The rows by index, in that order."""
+        indices = np.asarray(rows)
+        place = np.searchsorted(self._starts, indices, side="right") - 1
+        found = [(self._stores[p], int(i - self._starts[p])) for p, i in zip(place, indices, strict=True)]
+        mask = np.stack([store.mask[i] for store, i in found])
+        length = int(mask.sum(1).max())
+        names = tuple(self._stores[0].maps)
+        return Batch(
+            maps=tuple(_float([store.maps[name][i] for store, i in found]) for name in names),
+            tokens=_float([store.tokens[i][:length] for store, i in found]),
+            mask=torch.from_numpy(mask[:, :length].astype(np.int64)),
+            labels={name: torch.from_numpy(column[indices]) for name, column in self.labels.items()},
+        )
+
+    def epoch(self, batch_size: int, seed: int) -> Iterator[NDArray[np.int64]]:
+        """The rows of one epoch in shuffled batches; a last batch of a single row is left out (contrastive losses
+        and batch statistics need two)."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        for start in range(0, len(self), batch_size):
+            chosen = order[start : start + batch_size]
+            if len(chosen) > 1:
+                yield chosen
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """Every row once, in order."""
+        for start in range(0, len(self), batch_size):
+            yield self.batch(np.arange(start, min(start + batch_size, len(self))))
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The first training rows once more, their pictures enhanced and degraded."""
+
+    enhanced: Rows
+    degraded: Rows
+
+
+def _float(rows: list[NDArray[np.float16]]) -> Tensor:
+    return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+def _joined(stores: Sequence[Features]) -> dict[str, NDArray[Any]]:
+    examples = {name: column for store in stores for name, column in store.labels.items()}
+    return {
+        name: np.concatenate([store.labels.get(name, _missing(example, len(store))) for store in stores])
+        for name, example in examples.items()
+    }
+
+
+def _missing(example: NDArray[Any], rows: int) -> NDArray[Any]:
+    empty = -1 if example.dtype.kind == "i" else np.nan
+    return np.full((rows, *example.shape[1:]), empty, example.dtype)

@@ -1,0 +1,95 @@
+"""The configuration files: TOML, checked whole before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class ConfigError(ValueError):
+    """A configuration can't be used. The message names the file, the key and the nearest right one."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(_Strict):
+    """Which rows. Counts are of generated creatives; photographs come whole."""
+
+    rows: int = Field(ge=1)
+    tune_rows: int = Field(ge=1)
+    validation_rows: int = Field(ge=1)
+    contrast_rows: int = Field(default=0, ge=0)
+    """How many of the training rows also get an enhanced and a degraded variant."""
+    photographs: bool = False
+    """Whether the photographs themselves, with their true fixations, are rows too."""
+    seed: int = Field(default=1, ge=0)
+
+
+class EncodersConfig(_Strict):
+    """Shared encoder bundles, `name/version`."""
+
+    image: str = "mobilenetv2/1"
+    text: str = "minilm/1"
+
+
+class FitConfig(_Strict):
+    """The recipe. The learning rate warms up linearly, then falls by ten at each milestone (an epoch)."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    milestones: tuple[int, ...] = ()
+    clip: float = Field(default=1.0, gt=0)
+    patience: int = Field(ge=1)
+    contrast_every: int = Field(default=4, ge=1)
+    """Every how many steps a batch with variants is taken, where there are any."""
+
+
+class Config(_Strict):
+    """One run. `options` go to the paper's class, `weights` to its loss."""
+
+    model: Literal["dbafn", "fgmfn", "adfusion"]
+    dataset: Literal["generated"]
+    data: DataConfig
+    fit: FitConfig
+    encoders: EncodersConfig = EncodersConfig()
+    options: dict[str, int | float | str | bool] = {}
+    weights: dict[str, float] = {}
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration. Raises ConfigError."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; the configurations are in training/configs") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: no TOML: {error}") from error
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from error
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """A clause for messages: the nearest right name, or all of them where none is near."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"the nearest right one is {close[0]!r}" if close else f"there are {', '.join(sorted(names))}"
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{where}: {error['msg']}"
+    section: type[BaseModel] = Config
+    for part in error["loc"][:-1]:
+        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+    return f"{where}: unknown key; {nearest(str(error['loc'][-1]), list(section.model_fields))}"

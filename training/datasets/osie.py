@@ -1,0 +1,95 @@
+"""Photographs with fixations: the layout of data/osie and of ../shared/data/saliency_osie.
+
+    images/*              the photographs
+    fixations.csv.gz      image,x,y,… in pixels of the photograph
+    validation.txt        file names of the photographs to validate on; optional
+
+Of the photographs that validation.txt doesn't list, every ninth is for tuning (early stopping, calibration).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from admodels.contract import preprocess
+from training.datasets.sample import DataError, Sample
+from training.saliency import density
+
+Split = Literal["train", "tune", "validation"]
+SALIENCY_SIDE = 64
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+def photographs(root: Path, split: Split | None = None) -> list[Path]:
+    """The photographs of a split, sorted by name; all of them for None. Raises DataError for an empty folder."""
+    found = sorted(path for path in (root / "images").glob("*") if path.suffix.lower() in _SUFFIXES)
+    if not found:
+        raise DataError(f"{root}/images holds no photographs: --root names the folder that holds images/")
+    listing = root / "validation.txt"
+    held_out = set(listing.read_text(encoding="utf-8").split()) if listing.exists() else set()
+    rest = [path for path in found if path.name not in held_out]
+    match split:
+        case "validation":
+            return [path for path in found if path.name in held_out] if held_out else found
+        case "tune":
+            return rest[::9]
+        case "train":
+            return [path for index, path in enumerate(rest) if index % 9]
+        case _:
+            return found
+
+
+def fixations(root: Path) -> dict[str, NDArray[np.float32]]:
+    """Fixations by the photograph's name without suffix: N×2 (x, y) in pixels."""
+    table = root / "fixations.csv.gz"
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    try:
+        with gzip.open(table, "rt", encoding="utf-8", newline="") as lines:
+            for number, row in enumerate(csv.DictReader(lines), start=2):
+                try:
+                    points[Path(row["image"]).stem].append((float(row["x"]), float(row["y"])))
+                except (KeyError, TypeError, ValueError) as error:
+                    raise DataError(f"{table}, line {number}: needs image, x and y as numbers") from error
+    except OSError as error:
+        raise DataError(f"{table} can't be read ({error}): --root names the folder that holds it") from error
+    return {name: np.array(found, np.float32) for name, found in points.items()}
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """A picture of a data set, upright RGB. Raises DataError with the file's name."""
+    try:
+        with Image.open(path) as opened:
+            return preprocess.to_rgb(opened)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+        raise DataError(
+            f"{path} can't be read as an image ({type(error).__name__}): replace it or --skip-bad"
+        ) from error
+
+
+def samples(root: Path, split: Split | None, side: int, *, flips: bool = False) -> Iterator[Sample]:
+    """Photographs with their true densities (`saliency`), without words; with `flips` each one mirrored, too."""
+    points = fixations(root)
+    for path in photographs(root, split):
+        if path.stem not in points:
+            raise DataError(f"{path} has no fixations in {root}/fixations.csv.gz: remove it or add its rows")
+        photo = open_rgb(path)
+        seen = points[path.stem] / (photo.width, photo.height)
+        pixels = preprocess.stretch(photo, side, side)
+        yield _sample(path.stem, pixels, seen, photo.width / photo.height)
+        if flips:
+            mirrored = np.stack([1 - seen[:, 0], seen[:, 1]], 1)
+            yield _sample(f"{path.stem}-flipped", pixels[:, ::-1].copy(), mirrored, photo.width / photo.height)
+
+
+def _sample(name: str, pixels: NDArray[np.uint8], seen: NDArray[np.float32], aspect: float) -> Sample:
+    saliency = density(seen, SALIENCY_SIDE, SALIENCY_SIDE, aspect)
+    return Sample(name, pixels, {}, {"saliency": saliency}, extra={"fixations": seen, "name": name})

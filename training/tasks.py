@@ -1,0 +1,130 @@
+"""What differs between the heads: which labels they take, how they are lost, which numbers say how good they are.
+
+One literal table at the end; the loop in train.py knows nothing else of a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from admodels.papers import adfusion, dbafn, fgmfn
+from training import measures
+from training.creatives.vocabulary import label_sets
+
+Arrays = Mapping[str, NDArray[Any]]
+CLASS_HEADS = (
+    "theme", "sentiment", "emotion", "audience", "call_to_action", "monetary_mention", "object", "dominant_colour",
+    "trust",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """`loss(output, labels, contrast, weights)` → terms with `total`; `measure(served, labels)` → metrics.
+
+    `served` are the model's outputs by their ONNX names, raw; `monitor` is the metric that early stopping watches
+    (`lower` or higher is better).
+    """
+
+    labels: dict[str, tuple[str, ...]]
+    loss: Callable[[Any, Mapping[str, Tensor], tuple[Tensor, Tensor] | None, Mapping[str, float]], dict[str, Tensor]]
+    measure: Callable[[Arrays, Arrays], dict[str, float]]
+    monitor: str
+    lower: bool
+
+
+def _dbafn_loss(
+    output: dbafn.Output,
+    labels: Mapping[str, Tensor],
+    contrast: tuple[Tensor, Tensor] | None,
+    weights: Mapping[str, float],
+) -> dict[str, Tensor]:  # fmt: skip
+    entities = labels["entities"][:, : output.entity_logits.shape[1]]
+    targets = dbafn.Targets(score=labels.get("score"), saliency=labels["saliency"].float(), entities=entities)
+    return dbafn.loss(output, targets, contrast=contrast, weights=dbafn.Weights(**weights))
+
+
+def _dbafn_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
+    measured = {}
+    if "score" in labels:
+        known = np.isfinite(labels["score"])
+        truth, score = labels["score"][known].astype(np.float64), served["score"][known].astype(np.float64)
+        measured = {"mae": measures.mae(truth, score), "rmse": measures.rmse(truth, score)}
+        measured |= {"pearson": measures.pearson(truth, score), "spearman": measures.spearman(truth, score)}
+    q, p = served["heatmap"].astype(np.float64), labels["saliency"].astype(np.float64)
+    p = p / np.maximum(p.sum((1, 2), keepdims=True), 1e-12)
+    measured["kl"] = float((p * np.log((p + 1e-12) / (q + 1e-12))).sum((1, 2)).mean())
+    measured["cc"] = float(np.mean([measures.pearson(a.ravel(), b.ravel()) for a, b in zip(p, q, strict=True)]))
+    # One number for early stopping: both are about a tenth apart between a good and a poor model.
+    measured["objective"] = measured.get("mae", 0.0) + 0.2 * measured["kl"]
+    return measured
+
+
+def _fgmfn_loss(
+    output: fgmfn.Output, labels: Mapping[str, Tensor], _: object, weights: Mapping[str, float]
+) -> dict[str, Tensor]:  # fmt: skip
+    return fgmfn.loss(output, fgmfn.Targets(labels["sentiment"]), weights=fgmfn.Weights(**weights))
+
+
+def _fgmfn_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
+    logits, truth = served["sentiment_logits"].astype(np.float64), labels["sentiment"]
+    best = logits.argmax(1)
+    measured = {"accuracy": measures.accuracy(truth, best), "macro_f1": measures.macro_f1(truth, best)}
+    probabilities = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    chosen = probabilities[np.arange(len(truth)), truth]
+    measured |= {"log_loss": float(-np.log(np.maximum(chosen, 1e-12)).mean())}
+    return measured | {"ece": measures.confidence_error(truth, probabilities)}
+
+
+def _adfusion_loss(
+    output: adfusion.Output, labels: Mapping[str, Tensor], _: object, weights: Mapping[str, float]
+) -> dict[str, Tensor]:  # fmt: skip
+    targets = adfusion.Targets(
+        classes={name: labels[name] for name in CLASS_HEADS if name in labels},
+        keywords=labels.get("keywords"),
+        values={name: labels[name].float() for name in ("ctr", "share_likelihood", "attention") if name in labels},
+    )
+    return adfusion.loss(output, targets, weights=adfusion.Weights(**weights))
+
+
+def _adfusion_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
+    measured = {}
+    clicks, impressions = labels["clicks"].astype(np.float64), labels["impressions"].astype(np.float64)
+    ctr = served["ctr"].astype(np.float64)
+    measured |= {f"ctr/{name}": v for name, v in measures.click_metrics(clicks, impressions, ctr).items()}
+    measured["ctr/spearman"] = measures.spearman(labels["ctr"].astype(np.float64), ctr)
+    for name in ("share_likelihood", "attention"):
+        truth, value = labels[name].astype(np.float64), served[name].astype(np.float64)
+        measured |= {f"{name}/pearson": measures.pearson(truth, value), f"{name}/mae": measures.mae(truth, value)}
+    for name in CLASS_HEADS:
+        best = served[f"{name}_logits"].argmax(1)
+        measured[f"{name}/accuracy"] = measures.accuracy(labels[name], best)
+        measured[f"{name}/macro_f1"] = measures.macro_f1(labels[name], best)
+    wanted, logits = labels["keywords"] > 0.5, served["keywords_logits"].astype(np.float64)
+    precisions = [measures.average_precision(wanted[:, k], logits[:, k]) for k in range(wanted.shape[1])]
+    measured["keywords/map"] = float(np.nanmean(precisions))
+    classes = np.mean([measured[f"{name}/macro_f1"] for name in CLASS_HEADS])
+    # CTR is what the head is for; the classes break ties. A log-loss moves by thousandths, a mean F1 by hundredths.
+    measured["objective"] = 10 * measured["ctr/log_loss"] - 0.1 * float(classes)
+    return measured
+
+
+TASKS: dict[str, Task] = {
+    "dbafn": Task({}, _dbafn_loss, _dbafn_measure, "objective", lower=True),
+    "fgmfn": Task({"sentiment": label_sets()["sentiment"]}, _fgmfn_loss, _fgmfn_measure, "log_loss", lower=True),
+    "adfusion": Task(label_sets(), _adfusion_loss, _adfusion_measure, "objective", lower=True),
+}
+
+
+def served_arrays(output: Any) -> dict[str, NDArray[np.float32]]:
+    """A model's output by its ONNX names, as numpy."""
+    with torch.no_grad():
+        return {name: value.detach().numpy() for name, value in output.served().items()}
