@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.errors import FatalError
+from worker.errors import FatalError, OcrError
 from worker.intake import ocr_child, ocr_image
 from worker.intake.children import ChildDiedError, ChildHungError, ChildPool
 from worker.intake.cut import MAX_OCR_BYTES, cut_utf8
@@ -24,15 +24,6 @@ MIN_CONFIDENCE = 0.3
 
 _GRACE_SECONDS = 5.0
 _MEMORY_FOLDER = "/dev/shm"  # noqa: S108  # a folder of our own is made inside
-
-
-class OcrError(Exception):
-    """The image could not be read. `code` is `ocr_failed` or `ocr_timeout`; the event is published without its text."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 class OcrPool:
@@ -64,7 +55,7 @@ class OcrPool:
         ready = self._children.ready
         if "problem" in ready:
             self.close()
-            raise FatalError(f"OCR: {ready['problem']}, or set ADSCORE_OCR__ENGINE to none", exit_code=3)
+            raise FatalError(f"OCR: {ready['problem']}", exit_code=3)
         self.identity = (
             f"{engine} tesseract-{ready['version']} {languages} {ocr_child.CONFIG} {ocr_image.PREPROCESSING}"
         )

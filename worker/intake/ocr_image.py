@@ -14,7 +14,7 @@ PREPROCESSING = "grey-2x-1"
 """Part of OCR's identity in the cache: change it with anything that changes a pixel here."""
 
 ENLARGE = 2.0
-MAX_SIDE = 2400
+MAX_SIDE = 1600
 
 
 def size_for_ocr(width: int, height: int) -> tuple[int, int]:
