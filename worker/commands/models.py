@@ -1,0 +1,137 @@
+"""`adscore models`: which bundles are here, and whether every file of them is what its manifest says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from worker.commands import edge
+from worker.errors import FatalError
+from worker.settings import Settings
+from worker.types import HEADS
+
+if TYPE_CHECKING:
+    from admodels.contract.bundle import Bundle
+
+MIB = 1024 * 1024
+
+
+@click.group()
+def models() -> None:
+    """List the bundles, or check every file of them."""
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per bundle.")
+def list_(as_json: bool) -> None:
+    """The bundles under ADSCORE_MODELS__DIR: task, digest, size, metrics; * marks those that serve."""
+    from admodels.contract.bundle import BundleError, load_bundle
+
+    settings = edge.settings()
+    serving = _serving(settings)
+    bad = 0
+    if not as_json:
+        click.echo(f"  {'bundle':<20}  {'task':<14}  {'digest':<12}  {'precision':<9}  {'MiB':>6}  metrics")
+    for folder in _folders(settings.models.dir):
+        try:
+            told = _told(load_bundle(folder), folder in serving)
+        except BundleError as error:
+            click.echo(str(error), err=True)
+            bad += 1
+            continue
+        click.echo(orjson.dumps(told) if as_json else _line(told))
+    if bad:
+        raise click.exceptions.Exit(edge.FAILED)
+
+
+@models.command()
+def verify() -> None:
+    """Check every file of every bundle, and load each model once; exit 1 names bundle and file."""
+    settings = edge.settings()
+    bad = problems(settings)
+    for label, problem in bad.items():
+        if problem:
+            click.echo(problem, err=True)
+        else:
+            click.echo(f"ok  {label}")
+    if any(bad.values()):
+        raise click.exceptions.Exit(edge.FAILED)
+
+
+def problems(settings: Settings) -> dict[str, str]:
+    """`name/version` of every bundle that is here or configured → what is wrong with it, or "" where nothing is."""
+    from admodels.contract.bundle import MODEL, BundleError, load_bundle
+    from admodels.runtime.onnxruntime import OnnxRuntimeRunner
+    from admodels.runtime.runner import EngineError
+    from worker.commands.bundles import find, load_encoders, load_heads
+
+    found: dict[str, str] = {}
+    for folder in _folders(settings.models.dir):
+        label = f"{folder.parent.name}/{folder.name}"
+        try:
+            OnnxRuntimeRunner(load_bundle(folder).files[MODEL], threads=1)
+            found[label] = ""
+        except (BundleError, EngineError) as error:
+            found[label] = str(error) if label in str(error) else f"bundle {label}: {MODEL}: {error}"
+    for head in HEADS:
+        for name in getattr(settings.models, head):
+            try:
+                folder = find(settings.models.dir, name)
+                label = f"{folder.parent.name}/{folder.name}"
+                if not found.get(label):
+                    load_encoders(settings.models.dir, load_heads(settings.models.dir, {head: [name]}))
+            except BundleError as error:
+                found[name] = str(error)
+    return found
+
+
+def _folders(root: Path) -> list[Path]:
+    """`<name>/<version>` folders under `root`. Raises FatalError (exit status 3) where there are none."""
+    found = sorted(folder for folder in root.glob("*/*") if folder.is_dir()) if root.is_dir() else []
+    if not found:
+        raise FatalError(f"no bundles under {root}; ADSCORE_MODELS__DIR names the folder", exit_code=edge.UNAVAILABLE)
+    return found
+
+
+def _serving(settings: Settings) -> set[Path]:
+    """Folders of the configured heads and of the encoders that they name."""
+    from admodels.contract.bundle import BundleError, load_bundle
+    from worker.commands.bundles import find
+
+    serving: set[Path] = set()
+    for name in (name for head in HEADS for name in getattr(settings.models, head)):
+        try:
+            folder = find(settings.models.dir, name)
+            serving |= {folder} | {
+                settings.models.dir / use.name / use.version for use in load_bundle(folder).manifest.encoders
+            }
+        except BundleError:
+            continue  # `list` tells it in its own line
+    return serving
+
+
+def _told(bundle: Bundle, serving: bool) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "task": manifest.task,
+        "architecture": manifest.architecture,
+        "digest": bundle.digest,
+        "precision": manifest.precision,
+        "bytes": sum(len(content) for content in bundle.files.values()),
+        "serving": serving,
+        "metrics": manifest.metrics,
+    }
+
+
+def _line(told: dict[str, Any]) -> str:
+    mark = "*" if told["serving"] else " "
+    metrics = "  ".join(f"{name} {value:.3f}" for name, value in list(told["metrics"].items())[:4])
+    return (
+        f"{mark} {told['name'] + '/' + told['version']:<20}  {told['task']:<14}  {told['digest'][:12]}  "
+        f"{told['precision']:<9}  {told['bytes'] / MIB:>6.1f}  {metrics}"
+    ).rstrip()
