@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training import config
+
+FILES = sorted(Path(config.__file__).parent.joinpath("configs").glob("*.toml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_config_loads_and_opens_with_its_command_and_what_to_expect(file):
+    loaded = config.load(file)
+    first, second = file.read_text().splitlines()[:2]
+    assert first.startswith(f"# adscore-train fit training/configs/{file.name} --root ")
+    assert second.startswith("# expect ")
+    assert file.stem == f"{loaded.model}-{loaded.dataset}"
+
+
+def test_an_unknown_key_names_the_nearest_right_one(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(FILES[0].read_text().replace("learning_rate", "learning_rat"))
+    with pytest.raises(config.ConfigError, match=r"run\.toml.*fit\.learning_rat: unknown key.*'learning_rate'"):
+        config.load(file)
+
+
+def test_a_wrong_value_names_its_key(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(FILES[0].read_text().replace("batch_size = 32", 'batch_size = "many"'))
+    with pytest.raises(config.ConfigError, match=r"fit\.batch_size: Input should be a valid integer"):
+        config.load(file)
+
+
+def test_a_missing_file_says_where_configurations_are(tmp_path):
+    with pytest.raises(config.ConfigError, match="training/configs"):
+        config.load(tmp_path / "none.toml")
+
+
+def test_no_toml_is_named(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text("model = ")
+    with pytest.raises(config.ConfigError, match="no TOML"):
+        config.load(file)
