@@ -119,7 +119,7 @@ def uv() -> list[str]:
     if run([str(PYTHON), "-m", "pip", "--version"], quiet=True) != 0:
         run([str(PYTHON), "-m", "ensurepip", "--upgrade"])
     if run([str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv>=0.9"]) != 0:
-        raise SetupError("pip couldn't install uv into .venv (its words are above); is a package index reachable?")
+        raise SetupError("pip couldn't install uv into .venv (its words are above); mend that and try again")
     return [str(VENV / "bin" / "uv")]
 
 
@@ -135,7 +135,7 @@ def install(wants: str) -> None:
     say("installing Python packages into .venv" + (" (with torch: some minutes)" if wants == "all" else ""))
     target = f"adscore{EXTRAS[wants]}"
     if run([*uv(), "pip", "install", "--quiet", "--python", str(PYTHON), "-e", f".{EXTRAS[wants]}"]) != 0:
-        raise SetupError(f"uv couldn't install {target} (its words are above); is a package index reachable?")
+        raise SetupError(f"uv couldn't install {target} (its words are above); mend that and try again")
     STAMP.write_text(json.dumps(stamp))
     say("done")
 
