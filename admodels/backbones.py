@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModel, BertConfig, DistilBertConfig, PretrainedConfig, RobertaConfig
 
-MASKED = -1e4
-"""Added to the attention logits of padding: exp() of it is exactly 0 in fp32, and it is finite in fp16."""
+from admodels.masking import additive_mask
 
 _TEXT_CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
     "bert-base-uncased": (BertConfig, {}),
@@ -80,7 +79,8 @@ class ImageEncoder(nn.Module):
 class TextEncoder(nn.Module):
     """A transformers encoder: input_ids, attention_mask int64 B×L → last hidden state float32 B×L×D.
 
-    What stands at padding is zero. The mask reaches the layers as an additive float B×1×1×L, which every exporter and engine takes.
+    What stands at padding is zero. The mask reaches the layers as an additive float B×1×1×L, which every exporter
+    and engine takes.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -89,7 +89,7 @@ class TextEncoder(nn.Module):
         self.width: int = network.config.hidden_size  # type: ignore[union-attr, assignment]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        bias = (1.0 - attention_mask[:, None, None, :].float()) * MASKED
+        bias = additive_mask(attention_mask)
         tokens: Tensor = self.network(input_ids=input_ids, attention_mask=bias).last_hidden_state
         return tokens * attention_mask[:, :, None].float()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from admodels.contract.manifest import MANIFEST_VERSION, Manifest, Tolerance
+from admodels.contract.manifest import Manifest, Tolerance
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
 from export.bundle import versions, write_bundle
 from export.encoders import ENCODERS, EncoderExport, as_function, mobilenetv2, output_names
@@ -34,7 +34,7 @@ def verify_encoder(export: EncoderExport) -> ParityReport:
 def _manifest(export: EncoderExport, version: str) -> Manifest:
     graph = onnx.load_from_string(export.model).graph
     return Manifest(
-        manifest_version=MANIFEST_VERSION,
+        manifest_version=1,
         name=export.name,
         version=version,
         task="encoder",

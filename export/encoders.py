@@ -26,7 +26,7 @@ IMAGE_SIZE = 256
 REPOSITORY_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "mobilenetv2_100.safetensors"
 
 _LEVELS = ("c1", "c2", "c3", "c4", "c5")
-_SAMPLE_COPY = (
+_SAMPLE_COPY: tuple[dict[str, str], ...] = (
     {"headline": "Summer sale: 50% off all running shoes", "cta": "Shop now", "brand": "Acme"},
     {"headline": "New phone, new you", "body": "Pre-order today and save $100.", "ocr": "NEW PHONE NEW YOU pre-order"},
     {"body": "Terms apply."},

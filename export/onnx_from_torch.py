@@ -18,7 +18,7 @@ OPSET = 20
 IR_VERSION = 10
 """What opset 20 came with; torch writes a newer one than TensorRT's and OpenVINO's parsers may know."""
 
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.UINT8: "uint8",
     onnx.TensorProto.INT64: "int64",
