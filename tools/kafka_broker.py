@@ -107,7 +107,7 @@ def _fetch(folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
     done = subprocess.run(  # noqa: S603 - built here, and no shell reads it
-        [maven, "-q", "-B", "--strict-checksums", *goal],
+        [maven, "-q", "-B", "-Dstyle.color=never", "--strict-checksums", *goal],
         cwd=SOURCES,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -115,8 +115,8 @@ def _fetch(folder: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
-        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
-        raise StackUnavailableError(f"Maven couldn't fetch Kafka's jars; can it reach its repository?\n{tail}")
+        said = "\n".join(done.stdout.strip().splitlines()[:3])  # what follows is advice on Maven's switches
+        raise StackUnavailableError(f"Maven couldn't fetch Kafka's jars; can it reach its repository?\n{said}")
     partial.rename(folder)
 
 
