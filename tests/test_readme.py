@@ -76,9 +76,8 @@ def test_the_whole_way_by_hand(checkout: Path) -> None:
 
 
 def test_every_folder_is_in_the_tree_and_every_folder_in_the_tree_is_there() -> None:
-    told = {
-        name for line in README.splitlines() if line.startswith("| `") for name in re.findall(r"^\| `([\w/]+)`", line)
-    }
+    tree = README.partition("## The tree")[2].partition("\n## ")[0]
+    told = re.findall(r"^\| `([\w/]+)`", tree, flags=re.MULTILINE)
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     there = {path.split("/")[0] for path in tracked.splitlines() if "/" in path and not path.startswith(".")}
     assert {name.split("/")[0] for name in told} == there
