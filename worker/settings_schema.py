@@ -27,7 +27,6 @@ Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidat
 """A list: comma-separated text, or a TOML array."""
 Bundle = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_.-]{0,31})?$")]
 Bundles = Annotated[tuple[Bundle, ...], BeforeValidator(_split)]
-Folders = Annotated[tuple[Path, ...], BeforeValidator(_split)]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Ocr = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*$")]
 
@@ -201,7 +200,16 @@ class Fetch(_Group):
     )
     timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="Deadline of one record's whole fetch.")
     workers: int = Field(default=16, ge=1, le=1_024, description="Fetches at the same time.")
-    file_roots: Folders = Field(default=(), description="Folders whose files file: URLs may name; empty: none.")
+    file_roots: Names = Field(default=(), description="Folders whose files file: URLs may name; empty: none.")
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _readable(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        from worker.intake.hosts import AllowList  # only where hosts are listed: most verbs fetch nothing
+
+        if entries:
+            AllowList(entries)
+        return entries
 
 
 class Event(_Group):

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from worker.errors import Code, CreativeError, FatalError, Stage
+from worker.errors import Code, CreativeError, Stage
 from worker.intake.events import parse_record
 from worker.types import Creative, Origin, Record
 
@@ -48,38 +48,45 @@ def items(paths: Iterable[str], *, copy: Mapping[str, str], lang: str | None, ma
     """The creatives of `paths` in order.
 
     copy, lang: for images that come without an event. max_bytes: largest image; of a larger one so much is read that
-    it is refused. Raises FatalError (exit status 1) for a folder without images.
+    it is refused. What can't be read, and a folder without images, is an item with an error.
     """
     for path in paths:
         if path == "-":
             yield from _jsonl("-", sys.stdin.buffer, Path(), max_bytes)
         elif os.path.isdir(path):
-            for name in _images_in(path):
-                yield _image(os.path.join(path, name), copy, lang, max_bytes)
+            yield from _folder(path, copy, lang, max_bytes)
         elif Path(path).suffix.lower() in JSONL_SUFFIXES and os.path.exists(path):
-            with _opened(path) as lines:
-                yield from _jsonl(path, lines, Path(path).parent, max_bytes)
+            yield from _jsonl_file(path, max_bytes)
         else:
             yield _image(path, copy, lang, max_bytes)
 
 
-def _images_in(folder: str) -> list[str]:
+def _folder(path: str, copy: Mapping[str, str], lang: str | None, max_bytes: int) -> Iterator[Item]:
+    """The folder's image files by suffix, sorted by name; what lies deeper isn't searched."""
     try:
-        names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
+        names = sorted(entry.name for entry in os.scandir(path) if entry.is_file())
     except OSError as error:
-        raise FatalError(f"{_shown(folder)}: {error.strerror}", exit_code=1) from None
-    images = sorted(name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+        yield _unreadable(path, f"the folder can't be read: {error.strerror}")
+        return
+    images = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    for name in images:
+        yield _image(os.path.join(path, name), copy, lang, max_bytes)
     if not images:
-        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise FatalError(f"{_shown(folder)} has no images ({suffixes}); folders in it aren't searched", exit_code=1)
-    return images
+        yield _unreadable(path, f"the folder holds no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
 
 
-def _opened(path: str) -> Any:
+def _jsonl_file(path: str, max_bytes: int) -> Iterator[Item]:
     try:
-        return open(path, "rb")
+        lines = open(path, "rb")  # noqa: SIM115  closed below; only opening it may fail here
     except OSError as error:
-        raise FatalError(f"{_shown(path)}: {error.strerror}", exit_code=1) from None
+        yield _unreadable(path, f"the file can't be read: {error.strerror}")
+        return
+    with lines:
+        yield from _jsonl(path, lines, Path(path).parent, max_bytes)
+
+
+def _unreadable(path: str, reason: str) -> Item:
+    return Item(_shown(path), b"", None, error=CreativeError(Code.MISSING_IMAGE, Stage.FETCH, reason))
 
 
 def _image(path: str, copy: Mapping[str, str], lang: str | None, max_bytes: int) -> Item:
