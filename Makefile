@@ -50,3 +50,14 @@ lint: setup ## ruff, mypy, import-linter
 .PHONY: docs
 docs: setup ## write the pages that are made from the code: docs/settings.md, docs/metrics.md
 	@$(VENV) -m tools.docs
+
+.PHONY: bundles
+bundles: setup ## make every bundle in models/ again: export the encoders, train and export the heads (half an hour)
+	@$(VENV) $(GUARD) $(VENV) -m export encoder mobilenetv2 --replace
+	@$(VENV) $(GUARD) $(VENV) -m export encoder minilm --replace
+	@$(VENV) $(GUARD) $(VENV) -m training fit training/configs/dbafn-generated.toml --root data/osie --out runs/dbafn
+	@$(VENV) $(GUARD) $(VENV) -m export bundle runs/dbafn --replace
+	@$(VENV) $(GUARD) $(VENV) -m training fit training/configs/fgmfn-generated.toml --root data/osie --out runs/fgmfn
+	@$(VENV) $(GUARD) $(VENV) -m export bundle runs/fgmfn --replace
+	@$(VENV) $(GUARD) $(VENV) -m training fit training/configs/adfusion-generated.toml --root data/osie --out runs/adfusion
+	@$(VENV) $(GUARD) $(VENV) -m export bundle runs/adfusion --replace

@@ -81,6 +81,6 @@ def worker_runs(root: int) -> bool:
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         except OSError:
             continue
-        if "worker" in words and ("-m" in words or words[1:2] and words[1].endswith("/adscore")):
+        if "worker" in words and ("-m" in words or (words[1:2] and words[1].endswith("/adscore"))):
             return True
     return False
