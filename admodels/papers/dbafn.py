@@ -83,7 +83,8 @@ PAPER_WEIGHTS = Weights()
 class Dbafn(nn.Module):
     """The head over encoder features; the defaults are the paper's size.
 
-    map_channels, map_sizes: of the maps, finest first; they are resampled to the last one's grid. text_dim: width of
+    map_channels, map_sizes: of the maps, finest first; they are resampled to `grid`, by default the last
+    one's (a finer one gives the heatmap more detail). text_dim: width of
     the tokens. heatmap_size: the side of the heatmap.
     forward: maps B×C×S×S each, tokens B×L×D, mask int64 B×L.
     """
@@ -106,9 +107,10 @@ class Dbafn(nn.Module):
         text_pool: Literal["masked", "padded"] = "masked",
         global_attention: Literal["spatial", "single"] = "spatial",
         normalise_maps: bool = False,
+        grid: int | None = None,
     ) -> None:
         super().__init__()
-        grid = map_sizes[-1]
+        grid = grid or map_sizes[-1]
         self.concatenate = Concatenate(map_channels, map_sizes, grid, normalise=normalise_maps)
         self.reduce = nn.Sequential(he_conv(self.concatenate.channels, channels, 1), nn.ReLU())
         self.text = _TextVector(text_dim, text_hidden, dropout, padded=text_pool == "padded")
