@@ -20,6 +20,7 @@ from worker.intake.ocr_image import grey_for_ocr, size_for_ocr
 OCR, PIXELS = 1, 2
 CPU_SECONDS = 2.0
 MEMORY_BYTES = 300 * 1000 * 1000
+_LARGEST_ALLOCATION = 4 * image_guard.MAX_PIXELS
 
 
 def main(arguments: list[str]) -> None:
@@ -39,8 +40,15 @@ def parse_sizes(text: str) -> list[tuple[int, int]]:
 def answer(request: memoryview, sizes: list[tuple[int, int]]) -> list[Buffer]:
     """Decode within the bounds. Never raises on any bytes; past the CPU bound the process dies."""
     try:
-        with sandbox.bounded(CPU_SECONDS, MEMORY_BYTES):
-            head, body = decode(request[1:], sizes, ocr=bool(request[0] & OCR), pixels=bool(request[0] & PIXELS))
+        with sandbox.bounded(CPU_SECONDS, MEMORY_BYTES) as room_bytes:
+            try:
+                head, body = decode(request[1:], sizes, ocr=bool(request[0] & OCR), pixels=bool(request[0] & PIXELS))
+            except RefusedError:
+                raise
+            except Exception as error:
+                if room_bytes() < _LARGEST_ALLOCATION:  # a library that ran out of memory need not say so
+                    raise MemoryError from error
+                raise
         return pack(head, body)
     except RefusedError as refused:
         return pack({"code": refused.code, "message": str(refused)})

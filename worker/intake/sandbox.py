@@ -13,7 +13,7 @@ import platform
 import resource
 import signal
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _PAGE = resource.getpagesize()
@@ -38,21 +38,28 @@ def forbid_files_and_network() -> bool:
 
 
 @contextlib.contextmanager
-def bounded(cpu_seconds: float, memory_bytes: int) -> Iterator[None]:
-    """One attempt: past `cpu_seconds` the process is killed; past `memory_bytes` more than now, allocations fail."""
+def bounded(cpu_seconds: float, memory_bytes: int) -> Iterator[Callable[[], int]]:
+    """One attempt: past `cpu_seconds` the process is killed; past `memory_bytes` more than now, allocations fail.
+
+    Gives a function that tells how many bytes may still be mapped.
+    """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     backstop = int(usage.ru_utime + usage.ru_stime + cpu_seconds) + 2
-    mapped = int(Path("/proc/self/statm").read_bytes().split()[0]) * _PAGE
+    limit = _mapped_bytes() + memory_bytes
     resource.setrlimit(resource.RLIMIT_CPU, (backstop, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + memory_bytes, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     for number in (signal.SIGPROF, signal.SIGXCPU):
         signal.signal(number, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
     try:
-        yield
+        yield lambda: limit - _mapped_bytes()
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def _mapped_bytes() -> int:
+    return int(Path("/proc/self/statm").read_bytes().split()[0]) * _PAGE
 
 
 def _seccomp() -> bool:
