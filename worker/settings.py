@@ -184,6 +184,8 @@ def _told(detail: Any, origins: Mapping[str, str]) -> str:
     if field is None:
         return f"{name}: {text}"
     origin = origins[name] if origins[name] != "default" else variable(name)
+    if text.startswith(variable(name)):
+        return text
     shown = detail["input"]
     if field.annotation is SecretStr or origin.endswith(("_FILE", "_file")) or not isinstance(shown, str | int | float):
         return f"{origin}: {text}"
