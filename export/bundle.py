@@ -48,6 +48,14 @@ def versions(*packages: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages}
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write one file beside its place and rename it there: it is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as scratch:
+        _write(Path(scratch) / path.name, data)
+        os.replace(Path(scratch) / path.name, path)
+
+
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
