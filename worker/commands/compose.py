@@ -71,14 +71,16 @@ def scoring_flow(
         decoder = DecoderPool(decode_workers, engines.sizes)
         stack.callback(decoder.close)
         fetch = settings.fetch
-        fetcher = Fetcher(
-            FetchLimits(
-                allowed_hosts=tuple(fetch.allowed_hosts),
-                max_bytes=fetch.max_bytes,
-                timeout_seconds=fetch.timeout_seconds,
-                file_roots=tuple(fetch.file_roots),
-            )
+        limits = FetchLimits(
+            allowed_hosts=fetch.allowed_hosts,
+            max_bytes=fetch.max_bytes,
+            timeout_seconds=fetch.timeout_seconds,
+            file_roots=tuple(str(root) for root in fetch.file_roots),
         )
+        try:
+            fetcher = Fetcher(limits)
+        except ValueError as error:
+            raise FatalError(f"ADSCORE_FETCH__ALLOWED_HOSTS: {error}", exit_code=2) from error
         flow = ScoringFlow(
             fetcher=fetcher,
             decoder=decoder,

@@ -30,6 +30,7 @@ STUCK_SECONDS = 60.0
 BROKER_DEFAULT_MAX_BYTES = 1_048_588
 FOREVER_MS = 2**31 - 1
 DAY_SECONDS = 86_400
+LEAVE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -73,7 +74,8 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
             try:
                 worker.run()
             finally:
-                deliverer.close(1.0)
+                worker.leave(LEAVE_SECONDS)
+                deliverer.close(LEAVE_SECONDS)
         return noted.status
 
 

@@ -69,6 +69,7 @@ class Worker:
         self._received = 0
         self._busy_at = time.monotonic()
         self._commit_at = 0.0
+        self._leaving = False
         self._committing = False
         self.turned_at = time.monotonic()
         """When the loop last turned; for `/livez`."""
@@ -113,6 +114,10 @@ class Worker:
 
     def drain(self, partitions: set[int], ready: Callable[[], None]) -> None:
         """These partitions are to be handed over: call `ready` once nothing of them is in flight."""
+        if self._leaving:
+            # Closing the consumer revokes too, and everything is settled by then.
+            ready()
+            return
         with self._changed:
             leaving = [self._assignments[partition] for partition in partitions if partition in self._assignments]
             self._handovers.append(_Handover(leaving, time.monotonic() + HANDOVER_SECONDS, ready))
@@ -320,4 +325,10 @@ class Worker:
                 exit_code=3,
             ) from error
         _log.info("drained", committed=len(offsets), left=len(self._inflight))
-        self._source.close(max(1, int((deadline - time.monotonic()) * 500)))
+        self.leave(max(0.001, (deadline - time.monotonic()) / 2))
+
+    def leave(self, timeout_seconds: float) -> None:
+        """Leave the group; nothing more is committed. Once is enough."""
+        if not self._leaving:
+            self._leaving = True
+            self._source.close(int(timeout_seconds * 1000))
