@@ -20,6 +20,7 @@ Outputs = Mapping[str, NDArray[Any]]
 Part = dict[str, Any]
 
 _IDENTITY = Calibration(kind="identity")
+_UNCALIBRATED = {"sentiment_logits": Calibration(kind="temperature")}
 SENTIMENT_BUCKETS = {"negative": "neg", "neutral": "neu", "positive": "pos"}
 CTR_BUCKETS = ("low", "medium", "high")
 MAX_KEYWORDS = 10
@@ -31,7 +32,8 @@ def parts(manifest: Manifest, outputs: Outputs, rows: int) -> list[Part | None]:
     """The parts that this bundle gives, one per row of the batch."""
     finite = _finite_rows(outputs, rows)
     calibrated = {
-        name: calibrate.apply(manifest.calibration.get(name, _IDENTITY), values) for name, values in outputs.items()
+        name: calibrate.apply(manifest.calibration.get(name, _UNCALIBRATED.get(name, _IDENTITY)), values)
+        for name, values in outputs.items()
     }
     build = _BUILDERS[manifest.task]
     return [build(manifest, calibrated, row) if finite[row] else None for row in range(rows)]
