@@ -37,14 +37,23 @@ class FileRoots:
         try:
             # Not blocking: opening a pipe must not wait for its writer. No link: realpath has followed them all.
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY)
+            try:
+                return self._content(fd, max_bytes)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise _failed(error) from None
-        with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise _refused("not a regular file")
-            if not self._under_root(str(Path(f"/proc/self/fd/{fd}").readlink())):  # a folder was swapped for a link
-                raise _refused(f"the file is not under {SETTING}")
-            return _content(file.read(max_bytes + 1), max_bytes)
+
+    def _content(self, fd: int, max_bytes: int) -> bytes:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise _refused("not a regular file")
+        if not self._under_root(str(Path(f"/proc/self/fd/{fd}").readlink())):  # a folder was swapped for a link
+            raise _refused(f"the file is not under {SETTING}")
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            raise CreativeError(Code.TOO_LARGE, Stage.FETCH, f"over {max_bytes} bytes (ADSCORE_FETCH__MAX_BYTES)")
+        return data
 
     def _under_root(self, path: str) -> bool:
         return any(path.startswith(root.rstrip("/") + "/") for root in self._roots)
@@ -63,12 +72,6 @@ def _path(url: str) -> str:
     if b"\0" in path:
         raise _refused("the file: URL holds a null character")
     return os.fsdecode(path)
-
-
-def _content(data: bytes, max_bytes: int) -> bytes:
-    if len(data) > max_bytes:
-        raise CreativeError(Code.TOO_LARGE, Stage.FETCH, f"over {max_bytes} bytes (ADSCORE_FETCH__MAX_BYTES)")
-    return data
 
 
 def _refused(message: str) -> CreativeError:
