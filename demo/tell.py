@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from demo.account import Account
+from demo.account import Account, Place
 from worker.commands import figures, present
 from worker.commands.inputs import items
 from worker.commands.pictures import Pictures
@@ -72,7 +72,7 @@ def write_page(
     """`report.html`. source: what was published, from which the pictures are taken again."""
     when = f"{datetime.now(UTC):%-d %B %Y, %H:%M} UTC"
     report = Report("adscore demo", f"{when} · Kafka to Kafka in {run.seconds:.1f} s on {run.cores} cores")
-    rate = {"records per second": f"{len(account.published) / run.seconds:.1f}"}
+    rate = {"records/s": f"{len(account.published) / run.seconds:.1f}"}
     report.tiles = {name.replace("_", " "): str(count) for name, count in summary.items()} | rate
     report.tables = [stage_table(list(account.events.values())), _codes(account)]
     creatives: dict[tuple[str, int] | str, Creative] = {}
@@ -81,7 +81,7 @@ def write_page(
             creatives[item.creative.creative_id] = item.creative
             creatives[item.creative.creative_id, item.creative.lastmod] = item.creative
     pictures = Pictures(settings)
-    for place, creative_id in sorted(account.published.items(), key=lambda entry: (entry[1], entry[0])):
+    for place, creative_id in sorted(account.published.items(), key=lambda entry: _rank(account, *entry)):
         if place in account.events:
             event = account.events[place]
             creative = creatives.get((creative_id, event["lastmod"])) or creatives.get(creative_id)
@@ -94,6 +94,11 @@ def write_page(
             status = "withdrawn" if place in account.withdrawn else "superseded" if run.superseded else "missing"
             report.add({"creative_id": creative_id}, None, status=status)
     write_report(report, path)
+
+
+def _rank(account: Account, place: Place, creative_id: str) -> tuple[int, str, Place]:
+    """What was scored comes first, what was refused last; each by name."""
+    return (0 if place in account.events else 2 if place in account.dead_letters else 1), creative_id, place
 
 
 def _codes(account: Account) -> Table:

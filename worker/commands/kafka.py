@@ -45,18 +45,25 @@ def reached(kafka: Kafka) -> Iterator[None]:
     """Turns what the client raises about the broker, the network or TLS files into exit status 3 and what to check."""
     from kafka.errors import KafkaError
 
-    quiet = logging.getLogger("kafka")
-    level = quiet.level
-    if level > logging.DEBUG:
-        quiet.setLevel(logging.CRITICAL)  # the client's retries; the error below says it once
     try:
         yield
     except (KafkaError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
         raise unreachable(kafka, error) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leaves the client's own warnings out of a verb's output: what fails is told once, by its exit."""
+    log = logging.getLogger("kafka")
+    level = log.level
+    if level > logging.DEBUG:
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
     finally:
-        quiet.setLevel(level)
+        log.setLevel(level)
 
 
 def unreachable(kafka: Kafka, error: BaseException) -> FatalError:
@@ -74,11 +81,12 @@ def admin(kafka: Kafka) -> Iterator[KafkaAdminClient]:
     """An admin client, closed at the end."""
     from kafka import KafkaAdminClient
 
-    client = KafkaAdminClient(**kafka_client_config(kafka))
-    try:
-        yield client
-    finally:
-        client.close()
+    with _quiet():
+        client = KafkaAdminClient(**kafka_client_config(kafka))
+        try:
+            yield client
+        finally:
+            client.close()
 
 
 @contextmanager
@@ -86,20 +94,21 @@ def producer(kafka: Kafka) -> Iterator[KafkaProducer]:
     """A producer that waits for all replicas; its partitioner is murmur2 over the key's bytes, as every writer's."""
     from kafka import KafkaProducer
 
-    client = KafkaProducer(
-        **kafka_client_config(kafka),
-        acks="all",
-        linger_ms=5,
-        batch_size=256 * 1024,
-        max_request_size=MAX_REQUEST_BYTES,
-        allow_auto_create_topics=False,
-        max_block_ms=REQUEST_TIMEOUT_MS,
-        delivery_timeout_ms=2 * REQUEST_TIMEOUT_MS,
-    )
-    try:
-        yield client
-    finally:
-        client.close(timeout=CLOSE_TIMEOUT_MS / 1000)
+    with _quiet():
+        client = KafkaProducer(
+            **kafka_client_config(kafka),
+            acks="all",
+            linger_ms=5,
+            batch_size=256 * 1024,
+            max_request_size=MAX_REQUEST_BYTES,
+            allow_auto_create_topics=False,
+            max_block_ms=REQUEST_TIMEOUT_MS,
+            delivery_timeout_ms=2 * REQUEST_TIMEOUT_MS,
+        )
+        try:
+            yield client
+        finally:
+            client.close(timeout=CLOSE_TIMEOUT_MS / 1000)
 
 
 def send(
@@ -141,19 +150,20 @@ def consumer(kafka: Kafka) -> Iterator[KafkaConsumer]:
     """A consumer outside any group, of committed records only."""
     from kafka import KafkaConsumer
 
-    client = KafkaConsumer(
-        **kafka_client_config(kafka),
-        group_id=None,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        allow_auto_create_topics=False,
-        max_partition_fetch_bytes=1024 * 1024,
-    )
-    try:
-        yield client
-    finally:
-        client.close(timeout_ms=CLOSE_TIMEOUT_MS)
+    with _quiet():
+        client = KafkaConsumer(
+            **kafka_client_config(kafka),
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            allow_auto_create_topics=False,
+            max_partition_fetch_bytes=1024 * 1024,
+        )
+        try:
+            yield client
+        finally:
+            client.close(timeout_ms=CLOSE_TIMEOUT_MS)
 
 
 def partitions(client: KafkaConsumer, topic: str) -> list[int]:

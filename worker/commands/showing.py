@@ -59,7 +59,7 @@ class Showing:
             "partial": str(counts["partial"]),
             "failed": str(counts["failed"]),
             "from cache": str(sum(map(figures.from_cache, self._scored))),
-            "creatives per second": f"{len(self._report.cards) / max(seconds, 1e-9):.1f}",
+            "creatives/s": f"{len(self._report.cards) / max(seconds, 1e-9):.1f}",
         }
         self._report.tables = [stage_table(self._scored)] if self._scored else []
         write_report(self._report, self._path)
