@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def cached(
 ) -> Features:
     """Open the store in `folder`; compute it from `samples()` (exactly `count`) first if it isn't there."""
     if not (folder / "done").exists():
-        partial = folder.with_name(f"{folder.name}.partial")
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write(partial, iter(samples()), count, encoders, maps)
@@ -73,12 +74,14 @@ def _write(
     labels: list[dict[str, Any]] = []
     while batch := list(islice(samples, _BATCH)):
         images = np.stack([sample.image for sample in batch])
-        for name, values in encoders.maps(images).items():
+        for name, made in encoders.maps(images).items():
             if name in names:
-                _rows(arrays, folder, name, values, count, len(ids), np.float16)
+                _rows(arrays, folder, name, made, count, len(ids), np.float16)
         words, mask = encoders.words([sample.fields for sample in batch])
         tokens = encoders.tokens(words, mask)
-        for name, values, kind in (("tokens", tokens, np.float16), ("input_ids", words, int), ("mask", mask, int)):
+        texts: tuple[tuple[str, NDArray[Any], Any], ...]
+        texts = (("tokens", tokens, np.float16), ("input_ids", words, int), ("mask", mask, int))
+        for name, values, kind in texts:
             widths = [(0, 0), (0, length - values.shape[1])] + [(0, 0)] * (values.ndim - 2)
             _rows(arrays, folder, name, np.pad(values, widths), count, len(ids), kind)
         if len(ids) < RECORDED:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from admodels.build import build, encoder_uses, small_spec
 from torch import nn
 
 from admodels import checkpoint
+from admodels.build import build, encoder_uses, small_spec
 from admodels.contract.spec import ModelSpec, Served
 from training import calibrate, curves, train
 from training.batches import Rows
@@ -39,7 +39,7 @@ def fit(
     stores = Stores(root, out.parent / "features", encoders, _maps(spec), report)
     rows, tune = stores.training(config), stores.tuning(config)
     torch.manual_seed(seed)
-    model = build(spec)
+    model = _build(spec)
     recorded = stores.recorded(config)
     pictures = len(recorded.images)
     kept: dict[str, Any] = {
@@ -55,9 +55,7 @@ def fit(
         checkpoint.save(out / "best", model, spec, metrics=metrics, **kept)
 
     train.run(
-        train.Job(
-            model, task, config.fit, config.weights, rows, tune, stores.contrast(config), seed, out, keep, report
-        )  # fmt: skip
+        train.Job(model, task, config.fit, config.weights, rows, tune, stores.contrast(config), seed, out, keep, report)
     )
     curves.draw(out / "log.csv", out / "curves.png", task.monitor)
     return _finish(config, out, stores)
@@ -115,10 +113,16 @@ def _claim(out: Path, config: Config, seed: int) -> None:
 
 def _spec(config: Config, encoders: SharedEncoders, task: Task) -> ModelSpec:
     image, text = encoders.uses()
-    spec = small_spec(config.model, encoders=encoder_uses(config.model, image, text), labels=task.labels)
-    if unknown := set(config.options) - set(spec.options):
-        raise ConfigError(f"options: {config.model} has no {sorted(unknown)}; it has {sorted(spec.options)}")
-    return spec.model_copy(update={"options": {**spec.options, **config.options}, "text": encoders.text_spec})
+    uses = encoder_uses(config.model, image, text)
+    spec = small_spec(config.model, encoders=uses, labels=task.labels, options=config.options)
+    return spec.model_copy(update={"text": encoders.text_spec})
+
+
+def _build(spec: ModelSpec) -> nn.Module:
+    try:
+        return build(spec)
+    except ValueError as error:
+        raise ConfigError(f"options: {error}") from error
 
 
 def _maps(spec: ModelSpec) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from admodels import checkpoint
+from admodels.checkpoint import load as load_checkpoint
 from admodels.contract.bundle import MANIFEST, load_bundle
 from admodels.contract.manifest import Calibration, EncoderUse
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
@@ -46,9 +46,10 @@ class Predictor:
         return self._run(feeds, mask)
 
     def _from_run(self, folder: Path) -> tuple[EncoderUse, ...]:
-        loaded = checkpoint.load(folder)
+        loaded = load_checkpoint(folder)
         spec, model = loaded.spec, loaded.model()
-        self.name, self.architecture = spec.architecture, spec.architecture
+        self.name: str = spec.architecture
+        self.architecture: str = spec.architecture
         self.served: dict[str, Calibration] = dict(loaded.served.calibration)
         self.outputs = set(_OUTPUTS[spec.architecture])
 

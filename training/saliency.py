@@ -6,6 +6,7 @@ A map is float32 height×width over the whole picture, stretched as the model se
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ TEXT_PULL = {"headline": 0.3, "price": 0.14, "cta": 0.14, "body": 0.12, "brand":
 
 
 def density(
-    points: NDArray[np.float32], height: int, width: int, aspect: float
+    points: NDArray[np.floating[Any]], height: int, width: int, aspect: float
 ) -> NDArray[np.float32]:  # fmt: skip
     """Fixations N×2 as a blurred histogram that sums to 1; zeros without points. `aspect` is width ÷ height."""
     counts = np.zeros((height, width), np.float32)
@@ -35,7 +36,7 @@ def density(
 
 
 def creative_density(
-    points: NDArray[np.float32],
+    points: NDArray[np.floating[Any]],
     placement: PhotoPlacement,
     regions: Sequence[Region],
     side: int,
@@ -54,7 +55,7 @@ def creative_density(
     return (mixed / max(float(mixed.sum()), 1e-6)).astype(np.float32)
 
 
-def place(points: NDArray[np.float32], placement: PhotoPlacement) -> NDArray[np.float32]:
+def place(points: NDArray[np.floating[Any]], placement: PhotoPlacement) -> NDArray[np.float32]:
     """Fixations on a photograph → on the creative that shows its crop; those outside of the crop are dropped."""
     crop, box = placement.crop, placement.box
     inner = (points - (crop.x, crop.y)) / (crop.w, crop.h)

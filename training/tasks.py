@@ -34,7 +34,7 @@ class Task:
     """
 
     labels: dict[str, tuple[str, ...]]
-    loss: Callable[[Any, Mapping[str, Tensor], tuple[Tensor, Tensor] | None, Mapping[str, float]], dict[str, Tensor]]
+    loss: Callable[[Any, Mapping[str, Tensor], tuple[Tensor, Tensor] | None, Mapping[str, Any]], dict[str, Tensor]]
     measure: Callable[[Arrays, Arrays], dict[str, float]]
     monitor: str
     lower: bool
@@ -44,11 +44,11 @@ def _dbafn_loss(
     output: dbafn.Output,
     labels: Mapping[str, Tensor],
     contrast: tuple[Tensor, Tensor] | None,
-    weights: Mapping[str, float],
+    weights: Mapping[str, Any],
 ) -> dict[str, Tensor]:  # fmt: skip
     entities = labels["entities"][:, : output.entity_logits.shape[1]]
     targets = dbafn.Targets(score=labels.get("score"), saliency=labels["saliency"].float(), entities=entities)
-    return dbafn.loss(output, targets, contrast=contrast, weights=dbafn.Weights(**weights))
+    return dbafn.loss(output, targets, contrast=contrast, weights=dbafn.Weights()._replace(**weights))
 
 
 def _dbafn_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
@@ -68,9 +68,9 @@ def _dbafn_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
 
 
 def _fgmfn_loss(
-    output: fgmfn.Output, labels: Mapping[str, Tensor], _: object, weights: Mapping[str, float]
+    output: fgmfn.Output, labels: Mapping[str, Tensor], _: object, weights: Mapping[str, Any]
 ) -> dict[str, Tensor]:  # fmt: skip
-    return fgmfn.loss(output, fgmfn.Targets(labels["sentiment"]), weights=fgmfn.Weights(**weights))
+    return fgmfn.loss(output, fgmfn.Targets(labels["sentiment"]), weights=fgmfn.Weights()._replace(**weights))
 
 
 def _fgmfn_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
@@ -85,18 +85,18 @@ def _fgmfn_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
 
 
 def _adfusion_loss(
-    output: adfusion.Output, labels: Mapping[str, Tensor], _: object, weights: Mapping[str, float]
+    output: adfusion.Output, labels: Mapping[str, Tensor], _: object, weights: Mapping[str, Any]
 ) -> dict[str, Tensor]:  # fmt: skip
     targets = adfusion.Targets(
         classes={name: labels[name] for name in CLASS_HEADS if name in labels},
         keywords=labels.get("keywords"),
         values={name: labels[name].float() for name in ("ctr", "share_likelihood", "attention") if name in labels},
     )
-    return adfusion.loss(output, targets, weights=adfusion.Weights(**weights))
+    return adfusion.loss(output, targets, weights=adfusion.Weights()._replace(**weights))
 
 
 def _adfusion_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
-    measured = {}
+    measured: dict[str, float] = {}
     clicks, impressions = labels["clicks"].astype(np.float64), labels["impressions"].astype(np.float64)
     ctr = served["ctr"].astype(np.float64)
     measured |= {f"ctr/{name}": v for name, v in measures.click_metrics(clicks, impressions, ctr).items()}

@@ -14,7 +14,7 @@ import gzip
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,6 @@ def samples(root: Path, split: Split | None, side: int, *, flips: bool = False) 
             yield _sample(f"{path.stem}-flipped", pixels[:, ::-1].copy(), mirrored, photo.width / photo.height)
 
 
-def _sample(name: str, pixels: NDArray[np.uint8], seen: NDArray[np.float32], aspect: float) -> Sample:
+def _sample(name: str, pixels: NDArray[np.uint8], seen: NDArray[np.floating[Any]], aspect: float) -> Sample:
     saliency = density(seen, SALIENCY_SIDE, SALIENCY_SIDE, aspect)
     return Sample(name, pixels, {}, {"saliency": saliency}, extra={"fixations": seen, "name": name})
