@@ -20,6 +20,8 @@ ATTEMPTS = 2
 WALL_SECONDS = 10.0
 """Of one attempt, above its 2 s of CPU: a machine under load, or a child that hangs without computing."""
 
+# Large buffers go back to the kernel when they are freed: left in the heap, they would be room beyond the bound.
+_STEADY_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(32 << 20)}
 _CODES = {"unsupported_format": Code.UNSUPPORTED_FORMAT, "bad_image": Code.BAD_IMAGE, "image_bomb": Code.IMAGE_BOMB}
 _OUT_OF_CPU = (signal.SIGPROF, signal.SIGXCPU)
 
@@ -44,7 +46,13 @@ class DecoderPool:
         self._sizes = tuple(sizes)
         self._wall_seconds = wall_seconds
         text = ",".join(f"{height}x{width}" for height, width in sizes)
-        self._children = ChildPool("worker.intake.decode_child", workers, arguments=[text], recycle_after=recycle_after)
+        self._children = ChildPool(
+            "worker.intake.decode_child",
+            workers,
+            arguments=[text],
+            environment=_STEADY_HEAP,
+            recycle_after=recycle_after,
+        )
 
     def decode(self, data: bytes, *, ocr: bool, pixels: bool = True) -> DecodedImage:
         """Decode the first frame of `data`.

@@ -359,7 +359,7 @@ def hang(connection: socket.socket, _head: bytes) -> None:
 
 
 def slow_redirects(connection: socket.socket, _head: bytes) -> None:
-    time.sleep(0.25)
+    time.sleep(0.12)
     connection.sendall(redirect("/again"))
 
 
@@ -386,8 +386,8 @@ def endless_100(connection: socket.socket, _head: bytes) -> None:
 def test_slow_servers_get_the_deadline_and_no_more(handler: Handler) -> None:
     with serving(handler) as server:
         started = time.monotonic()
-        error = verdict(lambda: fetch(server, "/", 0.6))
-        assert time.monotonic() - started < 1.5
+        error = verdict(lambda: fetch(server, "/", 0.3))
+        assert time.monotonic() - started < 1.2
     assert (error.code, error.retryable) == (Code.FETCH_TIMEOUT, True)
 
 
@@ -463,6 +463,6 @@ def test_slow_tls_gets_the_deadline_and_no_more(certificate: Path) -> None:
     with serving(dripping, server_side(certificate)) as body, serving(hang) as handshake:
         for server in (body, handshake):
             started = time.monotonic()
-            error = verdict(lambda server=server: https(certificate, server, "cdn.example", seconds=0.6))
-            assert time.monotonic() - started < 1.5
+            error = verdict(lambda server=server: https(certificate, server, "cdn.example", seconds=0.4))
+            assert time.monotonic() - started < 1.2
             assert error.code is Code.FETCH_TIMEOUT
