@@ -61,3 +61,7 @@ bundles: setup ## make every bundle in models/ again: export the encoders, train
 	@$(VENV) $(GUARD) $(VENV) -m export bundle runs/fgmfn --replace
 	@$(VENV) $(GUARD) $(VENV) -m training fit training/configs/adfusion-generated.toml --root data/osie --out runs/adfusion
 	@$(VENV) $(GUARD) $(VENV) -m export bundle runs/adfusion --replace
+
+.PHONY: bench
+bench: setup ## measure the whole worker against its bare engines (ARGS=… for benchmarks/worker_vs_engine.py)
+	@exec $(VENV) $(GUARD) $(VENV) benchmarks/worker_vs_engine.py $(ARGS)
