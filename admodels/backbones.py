@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModel, BertConfig, DistilBertConfig, PretrainedConfig, RobertaConfig
+from transformers.utils.logging import disable_progress_bar
 
 from admodels.masking import additive_mask
 
@@ -133,6 +134,8 @@ def text_encoder(name_or_folder: str | Path, *, pretrained: bool = False) -> Tex
     A name with `pretrained=False` gives that architecture with random weights, offline.
     Raises WeightsUnavailableError when weights were asked for and can't be had, ValueError for an unknown name.
     """
+    # Its bar goes to standard error whether or not that is a terminal.
+    disable_progress_bar()
     if isinstance(name_or_folder, Path):
         if not name_or_folder.is_dir():
             raise WeightsUnavailableError(f"{name_or_folder} is no folder with a transformers model in it")

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from admodels.backbones import image_encoder, minilm_folder, text_encoder
 from admodels.contract.manifest import ImageSpec, TextSpec
 from admodels.contract.text import TextEncoder, pad
 from export.onnx_from_torch import export_graph
-from export.verify import Arrays, Case
+from export.verify import Arrays, Case, ParityReport, check_parity
 from export.weights import store_as_fp16, store_as_int8
 
 IMAGE_SIZE = 256
@@ -38,13 +38,19 @@ _SAMPLE_COPY: tuple[dict[str, str], ...] = (
 
 
 @dataclass(frozen=True)
-class EncoderExport:
-    """Everything a bundle of one encoder is made of. `reference` is the fp32 torch module, `model` the served bytes."""
+class EncoderSource:
+    """Everything a bundle of one encoder is made from. reference: the fp32 torch module.
+
+    example, outputs, dynamic: as `export_graph` takes them. store: narrows the graph's weights in place.
+    """
 
     name: str
     architecture: str
     reference: nn.Module
-    model: bytes
+    example: dict[str, Tensor]
+    outputs: tuple[str, ...]
+    dynamic: dict[str, dict[int, str]]
+    store: Callable[[onnx.ModelProto], None]
     cases: tuple[Case, ...]
     tolerances: dict[str, float]
     files: dict[str, bytes]
@@ -52,20 +58,20 @@ class EncoderExport:
     text: TextSpec | None = None
 
 
-def mobilenetv2(weights: Path = REPOSITORY_WEIGHTS) -> EncoderExport:
+def mobilenetv2(weights: Path = REPOSITORY_WEIGHTS) -> EncoderSource:
     """MobileNetV2's five feature maps of a 256×256 image; weights stored as fp16, arithmetic in fp32."""
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     module = image_encoder(
         "mobilenetv2_100", size=IMAGE_SIZE, levels=(0, 1, 2, 3, 4), mean=mean, std=std, weights=weights
     )
-    example = torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
-    graph = export_graph(module, {"image": example}, outputs=_LEVELS, dynamic={"image": {0: "batch"}})
-    store_as_fp16(graph)
-    return EncoderExport(
+    return EncoderSource(
         name="mobilenetv2",
         architecture="mobilenetv2_100",
         reference=module,
-        model=graph.SerializeToString(deterministic=True),
+        example={"image": torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)},
+        outputs=_LEVELS,
+        dynamic={"image": {0: "batch"}},
+        store=store_as_fp16,
         cases=_image_cases(),
         # Folding the batch norms before rounding to fp16 moves features of magnitude 8 to 50 by this much.
         tolerances=dict.fromkeys(_LEVELS, 0.15),
@@ -74,21 +80,21 @@ def mobilenetv2(weights: Path = REPOSITORY_WEIGHTS) -> EncoderExport:
     )
 
 
-def minilm() -> EncoderExport:
+def minilm() -> EncoderSource:
     """all-MiniLM-L6-v2's last hidden state; weights stored as int8 per channel, arithmetic in fp32."""
     folder = minilm_folder()
     module = text_encoder(folder)
     example = {"input_ids": torch.ones(2, 48, dtype=torch.long), "attention_mask": torch.ones(2, 48, dtype=torch.long)}
-    dynamic = {name: {0: "batch", 1: "length"} for name in example}
-    graph = export_graph(module, example, outputs=("tokens",), dynamic=dynamic)
-    store_as_int8(graph)
     spec = TextSpec(fields=("headline", "body", "cta", "brand", "ocr"), max_tokens=64)
     tokenizer = (folder / "tokenizer.json").read_bytes()
-    return EncoderExport(
+    return EncoderSource(
         name="minilm",
         architecture="all-MiniLM-L6-v2",
         reference=module,
-        model=graph.SerializeToString(deterministic=True),
+        example=example,
+        outputs=("tokens",),
+        dynamic={name: {0: "batch", 1: "length"} for name in example},
+        store=store_as_int8,
         cases=_text_cases(TextEncoder(tokenizer, spec), spec),
         # Rounding the weights to 8 bits moves tokens of magnitude up to 10 by this much.
         tolerances={"tokens": 0.3},
@@ -97,7 +103,7 @@ def minilm() -> EncoderExport:
     )
 
 
-ENCODERS: dict[str, Callable[[], EncoderExport]] = {"mobilenetv2": mobilenetv2, "minilm": minilm}
+ENCODERS: dict[str, Callable[[], EncoderSource]] = {"mobilenetv2": mobilenetv2, "minilm": minilm}
 
 
 def as_function(module: nn.Module, outputs: tuple[str, ...]) -> Callable[[Arrays], Arrays]:
@@ -112,9 +118,16 @@ def as_function(module: nn.Module, outputs: tuple[str, ...]) -> Callable[[Arrays
     return run
 
 
-def output_names(model: bytes) -> tuple[str, ...]:
-    """The graph's outputs in order."""
-    return tuple(value.name for value in onnx.load_from_string(model).graph.output)
+def encoder_graph(source: EncoderSource) -> bytes:
+    """The encoder's graph with narrowed weights; the same bytes from the same versions and weights."""
+    graph = export_graph(source.reference, source.example, outputs=source.outputs, dynamic=source.dynamic)
+    source.store(graph)
+    return graph.SerializeToString(deterministic=True)
+
+
+def verify_encoder(source: EncoderSource, model: bytes) -> ParityReport:
+    """The served graph against the fp32 torch module. Raises ParityError over a tolerance."""
+    return check_parity(model, as_function(source.reference, source.outputs), source.cases, source.tolerances)
 
 
 def _image_cases() -> tuple[Case, ...]:
