@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -40,14 +41,14 @@ def settings() -> Settings:
 
 
 def with_edge(command: click.Command) -> click.Command:
-    """Give a verb (and the verbs below a group) `--config`, and have its settings read before it runs."""
-    command.params.append(config_option())
-    if isinstance(command, click.Group):
-        for name in command.commands:
-            with_edge(command.commands[name])
+    """The verb (and the verbs below a group) with `--config`, and with its settings read before it runs. A copy."""
+    edged = copy.copy(command)
+    edged.params = [*command.params, config_option()]
+    if isinstance(edged, click.Group):
+        edged.commands = {name: with_edge(below) for name, below in edged.commands.items()}
     elif command.callback is not None:
-        command.callback = _edged(command.callback, native=command.name == "worker")
-    return command
+        edged.callback = _edged(command.callback, native=command.name == "worker")
+    return edged
 
 
 def config_option() -> click.Option:
