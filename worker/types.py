@@ -132,7 +132,7 @@ class OcrResult:
 
 @dataclass(frozen=True, slots=True)
 class HeadError:
-    """Why a head (or `ocr`) is missing from a partial event: `code` is `engine_failed`, `ocr_failed` or `ocr_timeout`."""
+    """Why a head (or `ocr`) is missing from a partial event; `code`: `engine_failed`, `ocr_failed` or `ocr_timeout`."""
 
     head: str
     code: str
