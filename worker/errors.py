@@ -63,7 +63,7 @@ class OcrError(Exception):
 
 
 class FatalError(Exception):
-    """The worker can't go on. `exit_code` as in the contract: 1 failed, 2 wrong settings, 3 something is unavailable."""
+    """The worker can't go on. `exit_code` as in the contract: 1 failed, 2 wrong settings, 3 something unavailable."""
 
     def __init__(self, message: str, *, exit_code: int) -> None:
         super().__init__(message)
