@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
+from worker.delivery.outbox import Message, Outgoing, StepFailedError
 from worker.pipeline.job import Job, Outcome
-from worker.types import Creative, Headers, OcrResult, Origin, Record, ScoredCreative
+from worker.types import Creative, OcrResult, Origin, Record, ScoredCreative
 
 TOPIC = "creatives"
 
@@ -114,31 +115,56 @@ class FakeSource:
         self.closed = True
 
 
-class FakeSink:
-    """Keeps what is sent; acknowledges at once, or when told to."""
+class FakeOutbox:
+    """Keeps what is put; settles it at once, or when told to. `in_order` makes it transactional."""
 
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, bytes | None, bytes | None, Headers]] = []
-        self.waiting: list[Callable[[Exception | None], None]] = []
-        self.hold = False
+    def __init__(self, *, in_order: bool = False) -> None:
+        self.in_order = in_order
+        self.put_: list[Outgoing] = []
+        self.waiting: list[Outgoing] = []
+        self.hold = in_order
         self.error: Exception | None = None
+        self.errors: dict[str, Exception] = {}
+        self.fail_next = 0
+        self.steps: list[list[Outgoing]] = []
 
-    def send(self, topic: str, key: Any, value: Any, headers: Headers, acknowledged: Any) -> None:
-        self.sent.append((topic, key, value, headers))
+    @property
+    def sent(self) -> list[Message]:
+        """The messages, in order."""
+        return [outgoing.message for outgoing in self.put_ if outgoing.message]
+
+    def put(self, outgoing: Outgoing) -> None:
+        self.put_.append(outgoing)
         if self.hold:
-            self.waiting.append(acknowledged)
+            self.waiting.append(outgoing)
         else:
-            acknowledged(self.error)
+            topic = outgoing.message.topic if outgoing.message else ""
+            outgoing.settled(self.errors.get(topic, self.error))
+
+    def due_in(self, now: float) -> float | None:
+        return 0.0 if self.in_order and self.waiting else None
+
+    def flush(self) -> None:
+        step, self.waiting = [item for item in self.waiting if not item.is_lost()], []
+        if self.fail_next:
+            self.fail_next -= 1
+            raise StepFailedError
+        self.steps.append(step)
+        for outgoing in step:
+            outgoing.settled(None)
+
+    def recover(self, stopping: Callable[[], bool]) -> None:
+        """Nothing to mend."""
 
     def acknowledge(self) -> None:
-        """Acknowledge everything that waits."""
+        """Settle everything that waits."""
         waiting, self.waiting = self.waiting, []
-        for acknowledged in waiting:
-            acknowledged(None)
+        for outgoing in waiting:
+            outgoing.settled(None)
 
     def keys(self, topic: str) -> list[str]:
         """Keys sent to a topic, in order."""
-        return [(key or b"").decode() for where, key, _, _ in self.sent if where == topic]
+        return [(message.key or b"").decode() for message in self.sent if message.topic == topic]
 
     def close(self, timeout_seconds: float) -> None:
         """Nothing to close."""

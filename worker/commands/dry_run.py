@@ -74,7 +74,7 @@ def _line(record: Record, outcome: Any, revisions: Revisions) -> dict[str, Any] 
         return {"creative_id": outcome.creative_id, "status": "withdrawn"}
     if isinstance(outcome, ScoredCreative):
         creative, origin = outcome.creative, record.origin
-        if revisions.is_superseded(creative.creative_id, creative.lastmod, origin.partition):
+        if revisions.is_superseded(creative.creative_id, creative.lastmod, origin):
             return None
         revisions.published(creative.creative_id, creative.lastmod, origin)
         return enriched_event(outcome, origin=origin, scored_at_ms=time.time_ns() // 1_000_000)

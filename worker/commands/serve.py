@@ -5,30 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import structlog
-from kafka import KafkaConsumer, KafkaProducer
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-from worker.commands import edge, kafka
+from worker.commands import clients, edge, kafka
 from worker.commands.compose import redis_link, score_cache, scoring_flow
 from worker.commands.topics import described, policies
 from worker.commands.worker import signals, worker_name
 from worker.delivery.revisions import Revisions
-from worker.delivery.sink import AtLeastOnceSink
 from worker.errors import FatalError
 from worker.health import HealthServer
 from worker.intake.source import Ownership, Source
 from worker.metrics import Metrics
-from worker.pipeline.delivering import Deliverer, Delivery
+from worker.pipeline.delivering import Deliverer
+from worker.pipeline.messages import Delivery
 from worker.pipeline.scoring import ScoringFlow
 from worker.pipeline.worker import RunLimits, Worker
 from worker.settings_schema import Settings
 
 STUCK_SECONDS = 60.0
 BROKER_DEFAULT_MAX_BYTES = 1_048_588
-FOREVER_MS = 2**31 - 1
 DAY_SECONDS = 86_400
 LEAVE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
@@ -36,16 +32,13 @@ _log = structlog.get_logger(__name__)
 
 def serve(settings: Settings, *, max_messages: int | None, until_idle: float | None) -> int:
     """Run the worker until it is stopped; the exit status. Raises FatalError."""
-    if settings.kafka.delivery != "at-least-once":
-        raise FatalError(
-            f"ADSCORE_KAFKA__DELIVERY={settings.kafka.delivery} isn't part of this build; use at-least-once",
-            exit_code=2,
-        )
+    transactional = settings.kafka.delivery == "exactly-once"
     metrics = Metrics()
     with signals() as noted:
         limits = RunLimits(
             max_inflight=settings.pipeline.max_inflight,
             drain_seconds=settings.drain.timeout_seconds,
+            transactional=transactional,
             max_messages=max_messages,
             until_idle_seconds=until_idle,
         )
@@ -66,10 +59,18 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
                 keep_seconds=round(settings.redis.revision_days * DAY_SECONDS),
                 max_creatives=settings.redis.revision_max,
             )
-            sink = AtLeastOnceSink(_producer(settings))
-            deliverer = Deliverer(sink, revisions, how, metrics, worker.finished, worker.fail)
-            ownership = Ownership(worker.assigned, worker.drain, worker.committable, worker.lost)
-            worker.bind(Source(_consumer(settings), settings.kafka.input_topic, ownership), flow, deliverer)
+            consumer = clients.consumer(settings)
+            deliverer = Deliverer(
+                clients.outbox(settings, consumer),
+                revisions,
+                how,
+                metrics,
+                finished=worker.finished,
+                step_failed=worker.reset,
+                on_fatal=worker.fail,
+            )
+            ownership = Ownership(worker.assigned, worker.drain, worker.committable, worker.lost, worker.evicted)
+            worker.bind(Source(consumer, settings.kafka.input_topic, ownership), flow, deliverer)
             _log.info("started", worker=how.worker_id, group=settings.kafka.group_id, delivery=settings.kafka.delivery)
             try:
                 worker.run()
@@ -126,41 +127,3 @@ def _health(settings: Settings, metrics: Metrics, worker: Worker, warm: list[Sco
         yield
     finally:
         server.close()
-
-
-def _consumer(settings: Settings) -> KafkaConsumer:
-    session_ms = settings.kafka.session_timeout_ms
-    return KafkaConsumer(
-        **kafka.kafka_client_config(settings.kafka),
-        group_id=settings.kafka.group_id,
-        client_id=worker_name(settings.worker_id),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        allow_auto_create_topics=False,
-        session_timeout_ms=session_ms,
-        heartbeat_interval_ms=max(1, session_ms // 3),
-        partition_assignment_strategy=[CooperativeStickyAssignor],
-        reconnect_backoff_max_ms=1_000,
-        metrics_enabled=False,
-    )
-
-
-def _producer(settings: Settings) -> KafkaProducer:
-    config: dict[str, Any] = kafka.kafka_client_config(settings.kafka)
-    return KafkaProducer(
-        **config,
-        client_id=worker_name(settings.worker_id),
-        acks="all",
-        enable_idempotence=True,
-        # Waiting for brokers has no limit; what is unacknowledged is bounded by the pipeline.
-        delivery_timeout_ms=FOREVER_MS,
-        max_block_ms=10_000,
-        linger_ms=5,
-        batch_size=256 * 1024,
-        compression_type="lz4",
-        max_request_size=kafka.MAX_REQUEST_BYTES,
-        allow_auto_create_topics=False,
-        reconnect_backoff_max_ms=1_000,
-        metrics_enabled=False,
-    )

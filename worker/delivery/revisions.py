@@ -2,12 +2,18 @@
 
 It lies in the process for the partitions it owns, and in Redis (`adscore:rev:<output topic>:<creative id>`), so that it
 outlives the worker. Without Redis it ends with the process.
+
+With at-least-once it is written after the acknowledgement (`published`). With exactly-once it is written before the
+commit (`stage`, `store_staged`), together with the input's place and the predecessor that the last commit left: an
+entry whose place is at or past a record that is read again belongs to a commit that never was.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -15,6 +21,15 @@ from worker.delivery.redis_link import RedisLink, RedisUnavailableError
 from worker.types import Origin
 
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """A change that counts once its transaction commits; `lastmod` None is a withdrawal."""
+
+    lastmod: int | None
+    previous: int | None
+    origin: Origin
 
 
 class Revisions:
@@ -26,43 +41,67 @@ class Revisions:
         self._keep_seconds = keep_seconds
         self._max = max_creatives
         self._known: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._staged: dict[str, _Staged] = {}
 
-    def is_superseded(self, creative_id: str, lastmod: int, partition: int) -> bool:
+    def is_superseded(self, creative_id: str, lastmod: int, origin: Origin) -> bool:
         """Whether a newer revision of the creative is published already; an equal one is published again."""
-        known = self._known.get(creative_id)
-        if known is None:
-            stored = self._stored(creative_id)
-            if stored is None:
-                return False
-            self._remember(creative_id, stored, partition)
-            known = (stored, partition)
-        return known[0] > lastmod
+        known = self._newest(creative_id, origin)
+        return known is not None and known > lastmod
 
     def published(self, creative_id: str, lastmod: int, origin: Origin) -> None:
-        """The revision is acknowledged on the output topic."""
+        """The revision is acknowledged on the output topic (at-least-once)."""
         self._remember(creative_id, lastmod, origin.partition)
-        if self._link is None:
-            return
-        value = orjson.dumps({"v": VERSION, "lastmod": lastmod, "partition": origin.partition, "offset": origin.offset})
-        try:
-            self._link.call(lambda client: client.set(self._key(creative_id), value, ex=self._keep_seconds))
-        except RedisUnavailableError:
-            return
+        self._write({creative_id: _Staged(lastmod, None, origin)}, transactional=False)
 
     def withdrawn(self, creative_id: str) -> None:
-        """Forget the creative, so that it can come back."""
+        """The withdrawal is acknowledged (at-least-once): forget the creative, so that it can come back."""
         self._known.pop(creative_id, None)
-        if self._link is None:
-            return
-        try:
-            self._link.call(lambda client: client.delete(self._key(creative_id)))
-        except RedisUnavailableError:
-            return
+        if self._link is not None:
+            try:
+                self._link.call(lambda client: client.delete(self._key(creative_id)))
+            except RedisUnavailableError:
+                return
+
+    def stage(self, creative_id: str, lastmod: int | None, origin: Origin) -> None:
+        """The revision (None: the withdrawal) is part of the transaction under way (exactly-once)."""
+        earlier = self._staged.get(creative_id)
+        previous = earlier.previous if earlier else self._newest(creative_id, origin)
+        self._staged[creative_id] = _Staged(lastmod, previous, origin)
+        if lastmod is None:
+            self._known.pop(creative_id, None)
+        else:
+            self._remember(creative_id, lastmod, origin.partition)
+
+    def store_staged(self) -> None:
+        """Write what is staged, right before its transaction commits."""
+        self._write(self._staged, transactional=True)
+
+    def committed(self) -> None:
+        """The transaction has committed: what was staged counts."""
+        self._staged = {}
+
+    def rolled_back(self) -> None:
+        """The transaction came to nothing: everything is as the last commit left it."""
+        for creative_id, staged in self._staged.items():
+            self._known.pop(creative_id, None)
+            if staged.previous is not None:
+                self._remember(creative_id, staged.previous, staged.origin.partition)
+        self._staged = {}
 
     def disowned(self, partitions: Collection[int]) -> None:
         """Another worker moves these partitions' memory from now on."""
         for creative_id in [name for name, (_, partition) in self._known.items() if partition in partitions]:
             del self._known[creative_id]
+
+    def _newest(self, creative_id: str, origin: Origin) -> int | None:
+        if creative_id in self._known:
+            return self._known[creative_id][0]
+        if creative_id in self._staged:
+            return None
+        stored = self._stored(creative_id, origin)
+        if stored is not None:
+            self._remember(creative_id, stored, origin.partition)
+        return stored
 
     def _remember(self, creative_id: str, lastmod: int, partition: int) -> None:
         self._known[creative_id] = (lastmod, partition)
@@ -70,7 +109,22 @@ class Revisions:
         if len(self._known) > self._max:
             self._known.popitem(last=False)
 
-    def _stored(self, creative_id: str) -> int | None:
+    def _write(self, changes: dict[str, _Staged], *, transactional: bool) -> None:
+        if self._link is None or not changes:
+            return
+
+        def store(client: Any) -> None:
+            with client.pipeline(transaction=False) as pipe:
+                for creative_id, change in changes.items():
+                    pipe.set(self._key(creative_id), _entry(change, transactional), ex=self._keep_seconds)
+                pipe.execute()
+
+        try:
+            self._link.call(store)
+        except RedisUnavailableError:
+            return
+
+    def _stored(self, creative_id: str, origin: Origin) -> int | None:
         if self._link is None:
             return None
         try:
@@ -80,8 +134,23 @@ class Revisions:
             return None
         if not isinstance(entry, dict) or entry.get("v") != VERSION:
             return None
-        lastmod = entry.get("lastmod")
+        undone = (
+            entry.get("transactional") is True
+            and entry.get("topic") == origin.topic
+            and entry.get("partition") == origin.partition
+            and isinstance(entry.get("offset"), int)
+            and entry["offset"] >= origin.offset
+        )
+        lastmod = entry.get("previous" if undone else "lastmod")
         return lastmod if type(lastmod) is int and lastmod >= 0 else None
 
     def _key(self, creative_id: str) -> str:
         return f"adscore:rev:{self._topic}:{creative_id}"
+
+
+def _entry(change: _Staged, transactional: bool) -> bytes:
+    origin = change.origin
+    place = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
+    return orjson.dumps(
+        {"v": VERSION, "lastmod": change.lastmod, "previous": change.previous, "transactional": transactional, **place}
+    )

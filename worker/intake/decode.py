@@ -63,16 +63,19 @@ class DecoderPool:
         flags = (decode_child.OCR if ocr else 0) | (decode_child.PIXELS if pixels else 0)
         request = (bytes((flags,)), data)
         hung = False
-        for _ in range(ATTEMPTS):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 reply = self._children.ask(request, self._wall_seconds)
             except ChildHungError:
                 hung = True
             except ChildDiedError as death:
                 if death.signal in _OUT_OF_CPU:
-                    raise _refused("image_bomb", f"decoding takes over {decode_child.CPU_SECONDS:g} s of CPU") from None
+                    message = f"decoding takes over {decode_child.CPU_SECONDS:g} s of CPU"
+                    raise _refused("image_bomb", message, attempt) from None
                 hung = False
             else:
+                if "code" in reply.head:
+                    raise _refused(reply.head["code"], reply.head["message"], attempt)
                 return self._image(reply, ocr=ocr, pixels=pixels)
         how = f"gave no answer within {self._wall_seconds:g} s" if hung else "died"
         message = f"the decoder's process {how}, {ATTEMPTS} times"
@@ -88,8 +91,6 @@ class DecoderPool:
 
     def _image(self, reply: Reply, *, ocr: bool, pixels: bool) -> DecodedImage:
         head = reply.head
-        if "code" in head:
-            raise _refused(head["code"], head["message"])
         shapes = [(height, width, 3) for height, width in self._sizes] if pixels else []
         if ocr:
             shapes.append(tuple(head["ocr"]))
@@ -115,5 +116,5 @@ def _split(body: memoryview, shapes: Sequence[tuple[Any, ...]]) -> list[NDArray[
     return arrays
 
 
-def _refused(code: str, message: str) -> CreativeError:
-    return CreativeError(_CODES[code], Stage.DECODE, message)
+def _refused(code: str, message: str, attempts: int) -> CreativeError:
+    return CreativeError(_CODES[code], Stage.DECODE, message, attempts=attempts)

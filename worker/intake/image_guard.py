@@ -13,6 +13,8 @@ MAX_SIDES = 100
 MAX_JPEG_SCANS = 100
 
 _BRANDS_AT, _MAX_BRANDS_BYTES = 16, 4096
+_MAX_META_BYTES = 64 * 1024
+_ISPE = re.compile(rb"ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # not stuffing, fill or a restart
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
@@ -55,8 +57,8 @@ def sniff(data: bytes | memoryview) -> str:
 
 def open_checked(data: bytes | memoryview, kind: str) -> Image.Image:
     """Open `data` as `kind` without decoding. Raises RefusedError `image_bomb` by the header, or what Pillow raises."""
-    if kind == "WEBP":
-        check_size(*_webp_canvas(data))  # Pillow allocates the canvas on opening
+    for size in _header_sizes(data, kind):  # before opening: Pillow allocates a WebP's canvas there
+        check_size(*size)
     if kind == "JPEG" and (scans := count_scans(data)) > MAX_JPEG_SCANS:
         raise RefusedError("image_bomb", f"over {MAX_JPEG_SCANS} JPEG scans ({scans} counted)")
     try:
@@ -94,15 +96,28 @@ def count_scans(data: bytes | memoryview) -> int:
     return scans
 
 
-def _webp_canvas(data: bytes | memoryview) -> tuple[int, int]:
-    """Width and height by the first chunk; (1, 1) where it is cut off: libwebp will say so."""
-    head = bytes(data[12:32]).ljust(20, b"\0")
-    if head[:4] == b"VP8X":
-        return 1 + int.from_bytes(head[12:15], "little"), 1 + int.from_bytes(head[15:18], "little")
-    if head[:4] == b"VP8L":
-        bits = int.from_bytes(head[9:13], "little")
+def _header_sizes(data: bytes | memoryview, kind: str) -> list[tuple[int, int]]:
+    """The sizes that a header says, whatever is wrong with the rest. JPEG's stands deeper: that is Pillow's part."""
+    head = bytes(data[:_MAX_META_BYTES])
+    if kind == "PNG" and head[12:16] == b"IHDR":
+        return [(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))]
+    if kind == "GIF":
+        return [(int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little"))]
+    if kind == "WEBP":
+        return [_webp_canvas(head[12:32].ljust(20, b"\0"))]
+    if kind == "AVIF":  # of the image, its tiles, its alpha
+        return [(int.from_bytes(found[1], "big"), int.from_bytes(found[2], "big")) for found in _ISPE.finditer(head)]
+    return []
+
+
+def _webp_canvas(chunk: bytes) -> tuple[int, int]:
+    """Width and height by the first chunk; (1, 1) where it says nothing: libwebp will have its say."""
+    if chunk[:4] == b"VP8X":
+        return 1 + int.from_bytes(chunk[12:15], "little"), 1 + int.from_bytes(chunk[15:18], "little")
+    if chunk[:4] == b"VP8L":
+        bits = int.from_bytes(chunk[9:13], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if head[:4] == b"VP8 ":
-        width, height = int.from_bytes(head[14:16], "little"), int.from_bytes(head[16:18], "little")
+    if chunk[:4] == b"VP8 ":
+        width, height = int.from_bytes(chunk[14:16], "little"), int.from_bytes(chunk[16:18], "little")
         return max(1, width & 0x3FFF), max(1, height & 0x3FFF)
     return 1, 1

@@ -28,7 +28,8 @@ class Ownership(AsyncConsumerRebalanceListener):
         assigned: partitions that are new.
         drain: partitions that are to be handed over, and a function to call (on any thread) once they are drained.
         committable: the offsets to commit for drained partitions.
-        lost: partitions that another worker may have already: drop what is held.
+        lost: partitions that are handed over: drop what is still held of them.
+        evicted: partitions that another worker may have already.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Ownership(AsyncConsumerRebalanceListener):
         drain: Callable[[set[int], Callable[[], None]], None],
         committable: Callable[[set[int]], Mapping[int, int]],
         lost: Callable[[set[int]], None],
+        evicted: Callable[[set[int]], None],
     ) -> None:
-        self._assigned, self._drain, self._committable, self._lost = assigned, drain, committable, lost
+        self._assigned, self._drain, self._committable = assigned, drain, committable
+        self._lost, self._evicted = lost, evicted
         self._source: Source | None = None
 
     def bind(self, source: Source) -> None:
@@ -70,7 +73,7 @@ class Ownership(AsyncConsumerRebalanceListener):
         """The group has gone on without this worker."""
         partitions = {place.partition for place in lost}
         if partitions:
-            self._lost(partitions)
+            self._evicted(partitions)
 
 
 class Source:
@@ -147,7 +150,9 @@ class Source:
     @property
     def joined(self) -> bool:
         """Whether this member has its partitions and the coordinator answers."""
-        return bool(self._consumer.group_metadata().state == MemberState.STABLE)
+        # No public call tells whether the coordinator answers; the state alone stays "stable" while it is away.
+        known = not self._consumer._coordinator.coordinator_unknown()
+        return bool(known and self._consumer.group_metadata().state == MemberState.STABLE)
 
     def lag(self) -> dict[int, int]:
         """Per owned partition how many records lie before the high water mark."""

@@ -1,7 +1,8 @@
 """The delivery half: outcomes in, records out, offsets finished. One thread; everything reaches it through one queue.
 
-Outcomes arrive in any order; the outputs of one creative leave in the input's order. A record is finished, and its
-offset may be committed, only when its output or dead letter is acknowledged (or it needs none).
+Outcomes arrive in any order; the outputs of one creative leave in the input's order (of one partition, where a
+transaction commits offsets with them). A record is finished, and its offset may be committed, only when its output or
+dead letter is durable (or it needs none).
 """
 
 from __future__ import annotations
@@ -13,19 +14,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import orjson
 import structlog
-from kafka.errors import KafkaError
 
-from worker.delivery.dead_letters import dead_letter_record, fits
 from worker.delivery.offsets import PartitionOffsets
+from worker.delivery.outbox import TOO_LARGE, Outbox, Outgoing, StepFailedError
 from worker.delivery.revisions import Revisions
-from worker.delivery.sink import TOO_LARGE, Sink
-from worker.errors import Code, CreativeError, FatalError, Stage
+from worker.errors import CreativeError, FatalError
 from worker.metrics import Metrics
 from worker.pipeline.job import Outcome
-from worker.scoring.assemble import enriched_event, enriched_headers, withdrawn_headers
-from worker.types import Creative, Headers, Record, ScoredCreative, Withdrawal
+from worker.pipeline.messages import Delivery, dead_letter, fatal, scored_message, too_large, withdrawal_message
+from worker.types import Creative, Record, ScoredCreative, Withdrawal
 
 _log = structlog.get_logger(__name__)
 
@@ -48,55 +46,46 @@ class Item:
     content: Creative | Withdrawal | None
     outcome: Outcome | Withdrawal | None = None
 
-    @property
-    def turn(self) -> tuple[int, str] | None:
-        """Records with an equal key leave in order."""
-        return (id(self.assignment), self.content.creative_id) if self.content else None
 
-
-@dataclass(frozen=True)
-class Delivery:
-    """How outputs are written."""
-
-    output_topic: str
-    dlq_topic: str
-    max_output_bytes: int
-    max_dlq_bytes: int
-    source: str
-    worker_id: str
-    max_consecutive_dead_letters: int = 0
+Turn = tuple[int, str | None]
 
 
 class Deliverer:
-    """Owns the order of outputs, the memory of revisions and the sink.
+    """Owns the order of outputs, the memory of revisions and the outbox.
 
     Args:
         finished: called on the delivery thread after each finished record.
+        step_failed: called when a transaction came to nothing: go back to the committed offsets, then call `restart`.
         on_fatal: called once when the worker can't go on.
     """
 
     def __init__(
         self,
-        sink: Sink,
+        outbox: Outbox,
         revisions: Revisions,
         how: Delivery,
         metrics: Metrics,
+        *,
         finished: Callable[[Item], None],
+        step_failed: Callable[[], None],
         on_fatal: Callable[[Exception], None],
     ) -> None:
-        self._sink, self._revisions, self._how, self._metrics = sink, revisions, how, metrics
-        self._finished, self._on_fatal = finished, on_fatal
+        self._outbox, self._revisions, self._how, self._metrics = outbox, revisions, how, metrics
+        self._finished, self._step_failed, self._on_fatal = finished, step_failed, on_fatal
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._turns: dict[tuple[int, str], deque[Item]] = {}
+        self._turns: dict[Turn, deque[Item]] = {}
         self._dead_in_a_row = 0
-        self._failed = False
+        self._halted = False
+        self._closing = threading.Event()
+        self.unsettled = 0
+        """Records handed to the outbox and not yet durable."""
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
         self._thread.start()
 
     # From other threads.
 
     def admit(self, item: Item) -> None:
-        """Take a record's place in its creative's order; call in the order of arrival, before any `done`."""
+        """Take a record's place in the order; call in the order of arrival, before its `done`."""
         self._events.put(lambda: self._admit(item))
 
     def done(self, item: Item, outcome: Outcome | Withdrawal) -> None:
@@ -107,47 +96,83 @@ class Deliverer:
         """Another worker owns this partition from now on: forget its order and its creatives' revisions."""
         self._events.put(lambda: self._disowned(assignment))
 
+    def restart(self) -> None:
+        """After `step_failed`: everything held is forgotten, the records come again."""
+        self._events.put(self._restart)
+
     def close(self, timeout_seconds: float) -> None:
-        """End the thread and close the sink; what is not acknowledged stays uncommitted."""
+        """End the thread and close the outbox; what is not durable stays uncommitted."""
+        self._closing.set()
         self._events.put(None)
         self._thread.join(timeout_seconds)
-        self._sink.close(timeout_seconds)
+        self._outbox.close(timeout_seconds)
 
     # On the delivery thread.
 
     def _run(self) -> None:
-        while (event := self._events.get()) is not None:
-            if self._failed:
+        failed = False
+        while not self._closing.is_set():
+            try:
+                event = self._events.get(timeout=self._outbox.due_in(time.monotonic()))
+            except queue.Empty:
+                event = self._nothing
+            if event is None or failed:
                 continue
             try:
                 event()
+                if self._outbox.due_in(time.monotonic()) == 0.0:
+                    self._flush()
             except Exception as error:  # noqa: BLE001  a dead delivery thread would hang the worker silently
-                self._fail(error)
+                failed = True
+                if not isinstance(error, FatalError):
+                    _log.error("delivery_failed", error=type(error).__name__)
+                self._on_fatal(error)
 
-    def _fail(self, error: Exception) -> None:
-        self._failed = True
-        if not isinstance(error, FatalError):
-            _log.error("delivery_failed", error=type(error).__name__)
-        self._on_fatal(error)
+    def _nothing(self) -> None:
+        """It is time to flush."""
+
+    def _flush(self) -> None:
+        try:
+            self._revisions.store_staged()
+            self._outbox.flush()
+            self._revisions.committed()
+        except StepFailedError:
+            self._halted = True
+            self._revisions.rolled_back()
+            self._outbox.recover(self._closing.is_set)
+            self._step_failed()
+
+    def _restart(self) -> None:
+        self._turns.clear()
+        self.unsettled = 0
+        self._halted = False
+
+    def _turn(self, item: Item) -> Turn | None:
+        """Records of an equal turn leave in order."""
+        if self._outbox.in_order:
+            return (id(item.assignment), None)
+        return (id(item.assignment), item.content.creative_id) if item.content else None
 
     def _admit(self, item: Item) -> None:
-        if item.turn is not None:
-            self._turns.setdefault(item.turn, deque()).append(item)
+        turn = self._turn(item)
+        if turn is not None and not item.assignment.lost:
+            self._turns.setdefault(turn, deque()).append(item)
 
     def _done(self, item: Item, outcome: Outcome | Withdrawal) -> None:
         item.outcome = outcome
-        if item.assignment.lost:
+        if item.assignment.lost or self._halted:
             return
-        if item.turn is None or self._turns[item.turn][0] is item:
+        turn = self._turn(item)
+        if turn is None or self._turns[turn][0] is item:
             self._publish(item)
 
     def _disowned(self, assignment: Assignment) -> None:
-        self._turns = {key: items for key, items in self._turns.items() if items[0].assignment is not assignment}
+        self._turns = {turn: items for turn, items in self._turns.items() if items[0].assignment is not assignment}
         self._revisions.disowned({assignment.partition})
 
     def _publish(self, item: Item) -> None:
         """It is the item's turn and its outcome is known."""
-        if item.assignment.lost:
+        if item.assignment.lost or self._halted:
             return
         outcome = item.outcome
         if isinstance(outcome, CreativeError):
@@ -160,38 +185,39 @@ class Deliverer:
             self._publish_scored(item, outcome)
 
     def _publish_scored(self, item: Item, scored: ScoredCreative) -> None:
-        creative, origin = scored.creative, item.record.origin
-        if self._revisions.is_superseded(creative.creative_id, creative.lastmod, origin.partition):
-            self._finish(item, "superseded")
+        creative_id, lastmod, origin = scored.creative.creative_id, scored.creative.lastmod, item.record.origin
+        if self._revisions.is_superseded(creative_id, lastmod, origin):
+            self._put(item, Outgoing(origin, None, self._posted(item, lambda: self._finish(item, "superseded"))))
             return
-        now_ms = time.time_ns() // 1_000_000
-        event = enriched_event(scored, origin=origin, scored_at_ms=now_ms)
-        headers = enriched_headers(creative, origin, source=self._how.source, time_ms=now_ms)
-        key, value = creative.creative_id.encode(), orjson.dumps(event)
-        if not fits(key, value, headers, self._how.max_output_bytes):
-            self._publish_dead_letter(item, _too_large(len(value)))
+        message, status = scored_message(scored, origin, self._how)
+        if message is None:
+            self._publish_dead_letter(item, too_large())
             return
 
-        def acknowledged() -> None:
-            self._revisions.published(creative.creative_id, creative.lastmod, origin)
+        def durable() -> None:
+            if not self._outbox.in_order:
+                self._revisions.published(creative_id, lastmod, origin)
             self._metrics.published.inc()
             for head, part in scored.heads.items():
                 if part:
                     self._metrics.score.labels(head).observe(part["value"])
-            self._finish(item, event["status"])
+            self._finish(item, status)
 
-        self._send(item, self._how.output_topic, key, value, headers, acknowledged)
+        if self._outbox.in_order:
+            self._revisions.stage(creative_id, lastmod, origin)
+        self._put(item, Outgoing(origin, message, self._posted(item, durable)))
 
     def _publish_withdrawal(self, item: Item, withdrawal: Withdrawal) -> None:
-        origin = item.record.origin
-        headers = withdrawn_headers(withdrawal, origin, source=self._how.source, time_ms=time.time_ns() // 1_000_000)
-
-        def acknowledged() -> None:
-            self._revisions.withdrawn(withdrawal.creative_id)
+        def durable() -> None:
+            if not self._outbox.in_order:
+                self._revisions.withdrawn(withdrawal.creative_id)
             self._metrics.published.inc()
             self._finish(item, "withdrawn")
 
-        self._send(item, self._how.output_topic, withdrawal.creative_id.encode(), None, headers, acknowledged)
+        if self._outbox.in_order:
+            self._revisions.stage(withdrawal.creative_id, None, item.record.origin)
+        message = withdrawal_message(withdrawal, item.record.origin, self._how)
+        self._put(item, Outgoing(item.record.origin, message, self._posted(item, durable)))
 
     def _publish_dead_letter(self, item: Item, error: CreativeError) -> None:
         self._dead_in_a_row += 1
@@ -202,70 +228,59 @@ class Deliverer:
                 f"the last is {error.code}; mend the cause and start again, nothing of it is committed",
                 exit_code=1,
             )
-        key, value, headers = dead_letter_record(item.record, error, self._how.worker_id, self._how.max_dlq_bytes)
 
-        def acknowledged() -> None:
+        def durable() -> None:
             self._metrics.dead_letters.labels(str(error.code)).inc()
             _log.warning("dead_letter", code=str(error.code), stage=str(error.stage), record=str(item.record.origin))
             self._finish(item, "dead_letter")
 
-        self._send(item, self._how.dlq_topic, key, value, headers, acknowledged)
+        message = dead_letter(item.record, error, self._how)
+        self._put(item, Outgoing(item.record.origin, message, self._posted(item, durable)))
 
-    def _send(
-        self,
-        item: Item,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers,
-        acknowledged: Callable[[], None],
-    ) -> None:
+    def _put(self, item: Item, outgoing: Outgoing) -> None:
+        self.unsettled += 1
+        self._outbox.put(outgoing)
+        if self._outbox.in_order:
+            self._next_turn(item)
+
+    def _posted(self, item: Item, durable: Callable[[], None]) -> Callable[[Exception | None], None]:
+        """What the outbox calls, on any thread: the rest happens on this one."""
         started = time.monotonic()
 
         def settle(error: Exception | None) -> None:
+            self.unsettled -= 1
+            scored = isinstance(item.outcome, ScoredCreative)
             if error is None:
                 self._metrics.stage.labels("publish").observe(time.monotonic() - started)
-                acknowledged()
-            elif isinstance(error, TOO_LARGE) and topic == self._how.output_topic:
-                self._publish_dead_letter(item, _too_large(len(value or b"")))
+                durable()
+            elif isinstance(error, TOO_LARGE) and scored and not self._outbox.in_order:
+                item.outcome = too_large()
+                self._publish_dead_letter(item, item.outcome)
             else:
-                raise _fatal(topic, error)
+                raise fatal(self._how.output_topic if scored else self._how.dlq_topic, error)
 
-        self._sink.send(topic, key, value, headers, lambda error: self._events.put(lambda: settle(error)))
+        return lambda error: self._events.put(lambda: settle(error))
 
     def _finish(self, item: Item, outcome: str) -> None:
         if not item.assignment.lost:
             item.assignment.offsets.finished(item.record.origin.offset)
             self._metrics.processed.labels(outcome).inc()
-            age = time.time() - item.record.origin.timestamp_ms / 1000
             if outcome in ("scored", "partial"):
+                age = time.time() - item.record.origin.timestamp_ms / 1000
                 self._metrics.event_age.observe(max(0.0, age))
-        self._next_turn(item)
+        self._finished(item)
+        if not self._outbox.in_order:
+            self._next_turn(item)
 
     def _next_turn(self, item: Item) -> None:
-        """The item needs nothing more; whoever waited behind it may go."""
-        self._finished(item)
-        waiting = self._turns.get(item.turn) if item.turn else None
-        if not waiting or not item.turn:
+        """Whoever waited behind the item may go."""
+        turn = self._turn(item)
+        waiting = self._turns.get(turn) if turn else None
+        if not waiting or not turn:
             return
         waiting.popleft()
         if not waiting:
-            del self._turns[item.turn]
+            del self._turns[turn]
         elif waiting[0].outcome is not None:
             following = waiting[0]
             self._events.put(lambda: self._publish(following))
-
-
-def _too_large(size: int) -> CreativeError:
-    return CreativeError(
-        Code.PUBLISH_TOO_LARGE, Stage.PUBLISH, f"the enriched event of {size} bytes doesn't fit the output topic"
-    )
-
-
-def _fatal(topic: str, error: Exception) -> FatalError:
-    why = type(error).__name__
-    if isinstance(error, KafkaError) and why in ("TopicAuthorizationFailedError", "ClusterAuthorizationFailedError"):
-        return FatalError(f"no right to write to topic {topic}: grant Write on it to this principal", exit_code=3)
-    if isinstance(error, KafkaError) and why in ("UnknownTopicOrPartitionError", "UnknownTopicIdError"):
-        return FatalError(f"topic {topic} doesn't exist: run `adscore topics create`", exit_code=3)
-    return FatalError(f"can't write to topic {topic}: {why}", exit_code=1)

@@ -36,6 +36,8 @@ class RunLimits:
 
     max_inflight: int
     drain_seconds: float
+    transactional: bool = False
+    """Offsets commit with the outputs (exactly-once), so the loop commits nothing itself."""
     commit_interval_seconds: float = 0.5
     max_messages: int | None = None
     until_idle_seconds: float | None = None
@@ -70,6 +72,8 @@ class Worker:
         self._busy_at = time.monotonic()
         self._commit_at = 0.0
         self._leaving = False
+        self._evicted_from: set[int] = set()
+        self._rewinding = threading.Event()
         self._committing = False
         self.turned_at = time.monotonic()
         """When the loop last turned; for `/livez`."""
@@ -107,6 +111,13 @@ class Worker:
 
     def assigned(self, partitions: set[int]) -> None:
         """These partitions are ours from now on."""
+        if self._evicted_from and not self._evicted_from <= partitions:
+            # The group gave our partitions to another worker while we were silent: we were replaced.
+            self.fail(
+                FatalError("this worker was replaced while it was silent; nothing it held is committed", exit_code=1)
+            )
+            return
+        self._evicted_from = set()
         with self._lock:
             self._assignments.update({partition: Assignment(partition) for partition in partitions})
         self._metrics.rebalances.labels("assigned").inc()
@@ -127,26 +138,46 @@ class Worker:
 
     def committable(self, partitions: set[int]) -> dict[int, int]:
         """What may be committed of these partitions."""
+        if self._limits.transactional:
+            return {}
         with self._lock:
             owned = {p: self._assignments[p].offsets.committable() for p in partitions if p in self._assignments}
         return {partition: offset for partition, offset in owned.items() if offset is not None}
+
+    def evicted(self, partitions: set[int]) -> None:
+        """The group has gone on without this worker: drop what is held, and join again.
+
+        With exactly-once the next assignment tells whether another worker has taken over (`assigned`).
+        """
+        if self._limits.transactional and not self._leaving:
+            self._evicted_from = set(partitions)
+        self.lost(partitions)
+
+    def reset(self) -> None:
+        """A transaction came to nothing: the loop goes back to the committed offsets."""
+        self._rewinding.set()
 
     def lost(self, partitions: set[int]) -> None:
         """These partitions aren't ours any more: drop what is held of them."""
         with self._changed:
             gone = [self._assignments.pop(partition) for partition in partitions if partition in self._assignments]
-            for assignment in gone:
-                assignment.lost = True
-            for item in [item for item in self._inflight if item.assignment.lost]:
-                job = self._inflight.pop(item)
-                if job is not None:
-                    job.cancel()
-            self._changed.notify_all()
+            self._drop(gone)
         for assignment in gone:
             self._deliverer.disowned(assignment)
         if gone:
             self._metrics.rebalances.labels("lost").inc()
             _log.info("partitions_gone", partitions=sorted(assignment.partition for assignment in gone))
+
+    def _drop(self, assignments: list[Assignment]) -> None:
+        """With the lock held: nothing of these assignments is published or counted any more."""
+        for assignment in assignments:
+            assignment.lost = True
+        for item in [item for item in self._inflight if item.assignment.lost]:
+            job = self._inflight.pop(item)
+            if job is not None:
+                job.cancel()
+        self._metrics.inflight.set(len(self._inflight))
+        self._changed.notify_all()
 
     # The loop.
 
@@ -159,7 +190,9 @@ class Worker:
 
     def _step(self) -> None:
         room = self._room()
-        if room:
+        if self._rewinding.is_set():
+            self._rewind()
+        elif room:
             self._source.resume()
             for record in self._poll(POLL_MS, room):
                 self._admit(record)
@@ -174,13 +207,34 @@ class Worker:
             room = min(room, self._limits.max_messages - self._received)
         return max(0, room)
 
+    def _rewind(self) -> None:
+        """Go back to the committed offsets on every partition; tried again each turn while brokers are away."""
+        self._source.pause()
+        self._refuse(self._source.poll(0, 1))
+        with self._changed:
+            held = list(self._assignments.values())
+            self._drop(held)
+            self._assignments = {assignment.partition: Assignment(assignment.partition) for assignment in held}
+            partitions = sorted(self._assignments)
+        try:
+            for partition in partitions:
+                self._source.rewind(partition)
+        except KafkaError as error:
+            _log.warning("rewind_waits", error=type(error).__name__)
+            return
+        self._rewinding.clear()
+        self._deliverer.restart()
+        _log.warning("went_back_to_committed_offsets", partitions=partitions)
+
+    def _refuse(self, records: list[Record]) -> None:
+        """Have records received again later: only a partition that was assigned just now can give some while paused."""
+        for origin in {record.origin.partition: record.origin for record in reversed(records)}.values():
+            self._source.seek(origin.partition, origin.offset)
+
     def _turn_without_receiving(self) -> None:
         """Let heartbeats and hand-overs go on while there is no room, and wait a moment for some."""
         self._source.pause()
-        refused = self._source.poll(0, 1)
-        # Only a partition that was assigned just now can give records here: they are received again later.
-        for origin in {record.origin.partition: record.origin for record in reversed(refused)}.values():
-            self._source.seek(origin.partition, origin.offset)
+        self._refuse(self._source.poll(0, 1))
         with self._changed:
             if self._inflight and not self._fatal:
                 self._changed.wait(BUSY_WAIT_SECONDS)
@@ -244,7 +298,7 @@ class Worker:
 
     def _commit_when_due(self) -> None:
         now = time.monotonic()
-        if now < self._commit_at or self._committing:
+        if now < self._commit_at or self._committing or self._rewinding.is_set():
             return
         self._commit_at = now + self._limits.commit_interval_seconds
         self._advance()
@@ -324,6 +378,12 @@ class Worker:
                 "what was published behind them will be published again",
                 exit_code=3,
             ) from error
+        if self._deliverer.unsettled:
+            raise FatalError(
+                f"the broker didn't acknowledge {self._deliverer.unsettled} records within the drain's time-out; "
+                "their offsets are not committed, they will be done again",
+                exit_code=3,
+            )
         _log.info("drained", committed=len(offsets), left=len(self._inflight))
         self.leave(max(0.001, (deadline - time.monotonic()) / 2))
 

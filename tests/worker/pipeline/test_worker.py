@@ -9,11 +9,12 @@ import orjson
 import pytest
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
-from tests.fakes import FakeSink, FakeSource, ManualFlow, eventually, record
+from tests.fakes import FakeOutbox, FakeSource, ManualFlow, eventually, record
 from worker.delivery.revisions import Revisions
 from worker.errors import Code, CreativeError, FatalError, Stage
 from worker.metrics import Metrics
-from worker.pipeline.delivering import Deliverer, Delivery
+from worker.pipeline.delivering import Deliverer
+from worker.pipeline.messages import Delivery
 from worker.pipeline.worker import RunLimits, Worker
 
 OUT, DLQ = "creatives.enriched", "creatives.dlq"
@@ -24,12 +25,22 @@ class Rig:
     """A worker on stand-ins, running on a thread of its own."""
 
     def __init__(self, *, max_consecutive: int = 0, **limits: Any) -> None:
-        self.source, self.sink, self.flow, self.metrics = FakeSource(), FakeSink(), ManualFlow(), Metrics()
+        transactional = limits.get("transactional", False)
+        self.source, self.flow, self.metrics = FakeSource(), ManualFlow(), Metrics()
+        self.sink = FakeOutbox(in_order=transactional)
         limits = {"max_inflight": 8, "drain_seconds": 2.0, "commit_interval_seconds": 0.01} | limits
         self.worker = Worker(RunLimits(**limits), self.metrics)
         revisions = Revisions(None, output_topic=OUT, keep_seconds=60, max_creatives=1_000)
         how = Delivery(OUT, DLQ, 100_000, 100_000, "adscore", "w1", max_consecutive)
-        self.deliverer = Deliverer(self.sink, revisions, how, self.metrics, self.worker.finished, self.worker.fail)
+        self.deliverer = Deliverer(
+            self.sink,
+            revisions,
+            how,
+            self.metrics,
+            finished=self.worker.finished,
+            step_failed=self.worker.reset,
+            on_fatal=self.worker.fail,
+        )
         self.worker.bind(self.source, self.flow, self.deliverer)  # type: ignore[arg-type]
         self.worker.assigned({0, 1})
         self.error: BaseException | None = None
@@ -116,10 +127,10 @@ def test_one_bad_creative_leaves_its_neighbours_alone(make: Any) -> None:
     eventually(lambda: rig.source.committed.get(0) == 3)
     assert rig.sink.keys(OUT) == ["cr-0-0", "cr-0-2"]
     assert rig.sink.keys(DLQ) == ["cr-0-1"]
-    _, key, value, headers = next(sent for sent in rig.sink.sent if sent[0] == DLQ)
-    assert (key, value) == (b"cr-0-1", record(1).value)
-    assert dict(headers)["adscore_dlq_code"] == b"bad_image"
-    assert dict(headers)["adscore_dlq_offset"] == b"1"
+    letter = next(message for message in rig.sink.sent if message.topic == DLQ)
+    assert (letter.key, letter.value) == (b"cr-0-1", record(1).value)
+    assert dict(letter.headers)["adscore_dlq_code"] == b"bad_image"
+    assert dict(letter.headers)["adscore_dlq_offset"] == b"1"
 
 
 def test_what_cannot_be_read_is_a_dead_letter_too(make: Any) -> None:
@@ -127,8 +138,8 @@ def test_what_cannot_be_read_is_a_dead_letter_too(make: Any) -> None:
     rig.offer(record(0, value=b"{nonsense"), record(1, value=None, key=None))
     rig.start()
     eventually(lambda: rig.source.committed.get(0) == 2)
-    assert [dict(headers)["adscore_dlq_code"] for *_, headers in rig.sink.sent] == [b"bad_event", b"bad_event"]
-    assert rig.sink.sent[1][1:3] == (None, None)
+    assert [dict(message.headers)["adscore_dlq_code"] for message in rig.sink.sent] == [b"bad_event", b"bad_event"]
+    assert (rig.sink.sent[1].key, rig.sink.sent[1].value) == (None, None)
 
 
 def test_outputs_of_one_creative_keep_the_order_of_arrival(make: Any) -> None:
@@ -142,7 +153,7 @@ def test_outputs_of_one_creative_keep_the_order_of_arrival(make: Any) -> None:
     eventually(lambda: rig.sink.keys(OUT) == ["other"])
     rig.flow.finish("same")
     eventually(lambda: rig.source.committed.get(0) == 4)
-    revisions = [orjson.loads(value)["lastmod"] for _, key, value, _ in rig.sink.sent if key == b"same"]
+    revisions = [orjson.loads(m.value)["lastmod"] for m in rig.sink.sent if m.key == b"same"]
     assert revisions == [0, 1, 2]
 
 
@@ -179,8 +190,8 @@ def test_a_withdrawal_takes_its_turn_and_lets_the_creative_come_back(make: Any) 
     rig.flow.finish("a")
     rig.flow.finish("a")
     eventually(lambda: rig.source.committed.get(0) == 3)
-    assert [value is None for _, _, value, _ in rig.sink.sent] == [False, True, False]
-    assert dict(rig.sink.sent[1][3])["ce_type"] == b"creative.withdrawn.v1"
+    assert [message.value is None for message in rig.sink.sent] == [False, True, False]
+    assert dict(rig.sink.sent[1].headers)["ce_type"] == b"creative.withdrawn.v1"
     assert (rig.count("withdrawn"), rig.count("scored")) == (1, 2)
 
 
@@ -321,25 +332,13 @@ def test_too_many_dead_letters_in_a_row_stop_the_worker_uncommitted(make: Any) -
 
 def test_an_event_too_large_for_the_output_is_a_dead_letter(make: Any) -> None:
     rig = make()
-    rig.sink.error = None
     rig.offer(record(0))
     rig.start()
     eventually(lambda: rig.flow.submitted)
-    original = rig.sink.send
-
-    def refuse(topic: str, key: Any, value: Any, headers: Any, acknowledged: Any) -> None:
-        original(
-            topic,
-            key,
-            value,
-            headers,
-            (lambda _: acknowledged(MessageSizeTooLargeError())) if topic == OUT else acknowledged,
-        )
-
-    rig.sink.send = refuse
+    rig.sink.errors = {OUT: MessageSizeTooLargeError()}
     rig.flow.finish("cr-0-0")
     eventually(lambda: rig.source.committed.get(0) == 1)
-    assert dict(rig.sink.sent[-1][3])["adscore_dlq_code"] == b"publish_too_large"
+    assert dict(rig.sink.sent[-1].headers)["adscore_dlq_code"] == b"publish_too_large"
 
 
 def test_a_topic_that_is_gone_ends_the_worker_with_3(make: Any) -> None:
@@ -354,3 +353,59 @@ def test_a_topic_that_is_gone_ends_the_worker_with_3(make: Any) -> None:
     assert error.exit_code == 3
     assert "adscore topics create" in str(error)
     assert rig.source.committed.get(0, 0) == 0
+
+
+def test_exactly_once_hands_outcomes_over_in_the_order_of_their_offsets(make: Any) -> None:
+    rig = make(transactional=True)
+    rig.offer(*(record(offset) for offset in range(3)), record(9, partition=1))
+    rig.start()
+    eventually(lambda: len(rig.flow.submitted) == 4)
+    rig.flow.finish("cr-0-2")
+    rig.flow.finish("cr-0-1", BAD)
+    rig.flow.finish("cr-1-9")
+    eventually(lambda: rig.count("scored") == 1)
+    assert rig.sink.keys(OUT) == ["cr-1-9"], "nothing may pass an unfinished record of its partition"
+    rig.flow.finish("cr-0-0")
+    eventually(lambda: rig.count("scored") == 3)
+    assert [outgoing.origin.offset for outgoing in rig.sink.put_ if outgoing.origin.partition == 0] == [0, 1, 2]
+    assert rig.source.commits == [], "offsets commit with the outputs, never beside them"
+
+
+def test_a_failed_step_goes_back_to_the_committed_offsets(make: Any) -> None:
+    rig = make(transactional=True)
+    rig.sink.fail_next = 1
+    rig.offer(record(0, "a", lastmod=9), record(1, "b"))
+    rig.start()
+    eventually(lambda: len(rig.flow.submitted) == 2)
+    rig.flow.finish("a")
+    eventually(lambda: (0, -1) in rig.source.seeks and (1, -1) in rig.source.seeks)
+    assert rig.count("scored") == 0
+    # The records come again; what was staged is undone, so the same revision is published.
+    rig.offer(record(0, "a", lastmod=5), record(1, "b"))
+    eventually(lambda: len(rig.flow.submitted) == 4)
+    rig.flow.finish("a", last=True)
+    rig.flow.finish("b", last=True)
+    eventually(lambda: rig.count("scored") == 2)
+    assert rig.count("superseded") == 0
+    assert [[outgoing.origin.offset for outgoing in step] for step in rig.sink.steps] in ([[0], [1]], [[0, 1]])
+
+
+def test_exactly_once_ends_when_another_worker_has_taken_over(make: Any) -> None:
+    rig = make(transactional=True)
+    rig.start()
+    rig.worker.evicted({0, 1})
+    rig.worker.assigned({0})
+    error = rig.ended()
+    assert isinstance(error, FatalError)
+    assert error.exit_code == 1
+
+
+def test_exactly_once_goes_on_when_the_same_partitions_come_back(make: Any) -> None:
+    rig = make(transactional=True)
+    rig.start()
+    rig.worker.evicted({0, 1})
+    rig.worker.assigned({0, 1})
+    rig.offer(record(0))
+    eventually(lambda: rig.flow.submitted)
+    rig.flow.finish("cr-0-0")
+    eventually(lambda: rig.count("scored") == 1)

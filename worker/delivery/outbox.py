@@ -1,0 +1,126 @@
+"""Where records go out. One interface for both guarantees: what is handed over, and when it counts as delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kafka import KafkaProducer, TopicPartition
+from kafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+
+from worker.types import Headers, Origin
+
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One record to write."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """What one input record leads to. `message` is None where it leads to nothing (superseded).
+
+    settled: called once, on any thread: with None when the outcome is durable, else with the error.
+    is_lost: whether the input's partition has gone to another worker, so that nothing of it may be written.
+    """
+
+    origin: Origin
+    message: Message | None
+    settled: Callable[[Exception | None], None]
+    is_lost: Callable[[], bool] = lambda: False
+
+
+class StepFailedError(Exception):
+    """A transaction came to nothing: go back to the committed offsets and do it again. Nothing of it is visible."""
+
+
+class Outbox(Protocol):
+    """Used by the delivery thread alone."""
+
+    in_order: bool
+    """Whether outcomes must be handed over in the order of their offsets, partition by partition."""
+
+    def put(self, outgoing: Outgoing) -> None:
+        """Hand an outcome over. Never blocks for long; what goes wrong is told through `settled`."""
+        ...
+
+    def due_in(self, now: float) -> float | None:
+        """Seconds until `flush` should be called; None when nothing waits."""
+        ...
+
+    def flush(self) -> None:
+        """Make durable what was put. Raises StepFailedError, or FatalError."""
+        ...
+
+    def recover(self, stopping: Callable[[], bool]) -> None:
+        """After StepFailedError: be able to write again, however long the brokers are away, or until `stopping`."""
+        ...
+
+    def close(self, timeout_seconds: float) -> None:
+        """Give up what is not durable by then."""
+        ...
+
+
+class AtLeastOnceOutbox:
+    """An idempotent producer that retries without limit: the pipeline bounds what is unacknowledged."""
+
+    in_order = False
+
+    def __init__(self, producer: KafkaProducer) -> None:
+        self._producer = producer
+
+    def put(self, outgoing: Outgoing) -> None:
+        """Queue one record in the producer; settled when every in-sync replica has it."""
+        settled = outgoing.settled
+        if outgoing.message is None:
+            settled(None)
+            return
+        try:
+            future = append(self._producer, outgoing.message)
+        except (KafkaError, ValueError, TypeError, AssertionError) as error:
+            settled(error)
+            return
+        future.add_callback(lambda _: settled(None))
+        future.add_errback(settled)
+
+    def due_in(self, now: float) -> float | None:
+        """Nothing waits here: the producer sends by itself."""
+        del now
+        return None  # noqa: RET501  mypy wants it said
+
+    def flush(self) -> None:
+        """Nothing to do."""
+
+    def recover(self, stopping: Callable[[], bool]) -> None:
+        """Never needed: the producer retries by itself."""
+
+    def close(self, timeout_seconds: float) -> None:
+        """Close the producer; what is not acknowledged by then stays uncommitted and is done again."""
+        self._producer.close(timeout=timeout_seconds)
+
+
+def append(producer: KafkaProducer, message: Message) -> Any:
+    """Queue a record; the future of its acknowledgement. Raises KafkaError where it can be told at once."""
+    topic, key, value, headers = message.topic, message.key, message.value, list(message.headers)
+    if (key is not None or value is not None) and all(content is not None for _, content in headers):
+        return producer.send(topic, value, key=key, headers=headers)
+    # Kafka allows a null header, and a null key with a null value; `KafkaProducer.send` refuses both. A dead letter
+    # holds the received bytes and headers unchanged, whatever they were: these are the very steps of kafka-python
+    # 3.0's `send` after its checks, and the tests send such records through the real broker.
+    producer._wait_on_metadata(topic, producer.config["max_block_ms"])
+    partition = producer._partition(topic, None, key, value, key, value)
+    producer._ensure_valid_record_size(producer._estimate_size_in_bytes(key, value, headers))
+    place = TopicPartition(topic, partition)
+    if producer._transaction_manager and producer._transaction_manager.is_transactional():
+        producer._transaction_manager.maybe_add_partition_to_transaction(place)
+    future, *_ = producer._accumulator.append(place, None, key, value, headers)
+    producer._sender.wakeup()
+    return future
