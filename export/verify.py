@@ -129,16 +129,29 @@ def _output_parity(name: str, results: Iterable[tuple[Case, Arrays, Arrays]], to
         if name.endswith("_logits"):
             agree.append(wanted[name].argmax(-1).ravel() == got[name].argmax(-1).ravel())
     a, b = np.concatenate(expected).astype(np.float64), np.concatenate(actual).astype(np.float64)
-    varies = a.std() > 0 and b.std() > 0 and np.isfinite(a).all() and np.isfinite(b).all()
     return OutputParity(
         output=name,
         max_abs=worst,
-        mean_abs=float(np.abs(a - b).mean()),
+        mean_abs=_mean_difference(a, b),
         tolerance=tolerance,
         worst_case=worst_case,
-        correlation=float(np.corrcoef(a, b)[0, 1]) if varies else None,
+        correlation=_correlation(a, b),
         top1=float(np.concatenate(agree).mean()) if agree else None,
     )
+
+
+def _mean_difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(np.abs(a - b).mean()) if _comparable(a, b) else float("inf")
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+    if not _comparable(a, b) or a.std() == 0 or b.std() == 0:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _comparable(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return a.shape == b.shape and bool(np.isfinite(a).all() and np.isfinite(b).all())
 
 
 def _invariance(runner: Runner, case: Case) -> float:
@@ -164,6 +177,6 @@ def _one(name: str, values: NDArray[Any], row: int, length: int | None) -> NDArr
 
 def _max_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
     """NaN-proof: anything not finite on either side is an infinite difference."""
-    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
+    if not _comparable(a, b):
         return float("inf")
     return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0))

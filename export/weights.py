@@ -19,7 +19,8 @@ _SMALL = 1024
 def store_as_fp16(model: onnx.ModelProto, *, smallest: int = _SMALL) -> None:
     """Store fp32 initialisers of at least `smallest` elements as fp16, in place. Lossless where they came as fp16."""
     for tensor in _large_floats(model, smallest):
-        narrow = numpy_helper.to_array(tensor).astype(np.float16)
+        with np.errstate(over="ignore"):
+            narrow = numpy_helper.to_array(tensor).astype(np.float16)
         if not np.isfinite(narrow).all():
             continue
         _replace(model, tensor, {"fp16": narrow}, [helper.make_node("Cast", ["fp16"], [tensor.name], to=1)])

@@ -1,0 +1,106 @@
+"""The gate must fail for each way in which a graph can be wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export.verify import Arrays, Case, ParityError, check_parity, table
+
+
+class FakeRunner:
+    """A runner that is a function."""
+
+    backend = "fake"
+
+    def __init__(self, function: Callable[[Arrays], Arrays]) -> None:
+        self.infer: Any = function
+
+
+def reference(feeds: Arrays) -> Arrays:
+    x = feeds["x"]
+    return {"score": x.mean(1), "kind_logits": np.stack([x.sum(1), -x.sum(1)], axis=1)}
+
+
+CASES = (
+    Case("plain", {"x": np.arange(12, dtype=np.float32).reshape(4, 3) / 10}),
+    Case("negative", {"x": -np.ones((2, 3), np.float32)}),
+)
+TOLERANCES = {"score": 1e-4, "kind_logits": 1e-3}
+
+
+def check(function: Callable[[Arrays], Arrays]) -> Any:
+    return check_parity(b"", reference, CASES, TOLERANCES, runner=FakeRunner(function))
+
+
+def test_equal_functions_pass() -> None:
+    report = check(reference)
+    assert report.ok
+    assert report.backend == "fake"
+    score, logits = report.outputs
+    assert (score.max_abs, score.mean_abs, score.top1) == (0.0, 0.0, None)
+    assert score.correlation == pytest.approx(1.0)
+    assert logits.top1 == 1.0
+    assert json.loads(json.dumps(report.as_json()))["ok"] is True
+    assert "score" in table(report)
+
+
+def test_a_difference_over_the_tolerance_fails_and_names_output_and_case() -> None:
+    def wrong(feeds: Arrays) -> Arrays:
+        out = dict(reference(feeds))
+        if feeds["x"][0, 0] < 0:
+            out["score"] = out["score"] + 0.01
+        return out
+
+    with pytest.raises(ParityError, match=r"score: 0\.01 over 0\.0001 \(negative\)") as raised:
+        check(wrong)
+    assert not raised.value.report.ok
+    assert "FAILED" in table(raised.value.report)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_fails(bad: float) -> None:
+    with pytest.raises(ParityError, match="score: inf"):
+        check(lambda feeds: {**reference(feeds), "score": np.full(len(feeds["x"]), bad, np.float32)})
+
+
+def test_a_wrong_shape_fails() -> None:
+    with pytest.raises(ParityError, match="score: inf"):
+        check_parity(
+            b"",
+            reference,
+            [Case("one", {"x": np.ones((1, 3), np.float32)})],
+            TOLERANCES,
+            runner=FakeRunner(lambda feeds: {**reference(feeds), "score": np.zeros((1, 1), np.float32)}),
+        )
+
+
+def test_a_score_that_moves_with_its_batch_fails() -> None:
+    def batched(feeds: Arrays) -> Arrays:
+        out = dict(reference(feeds))
+        # Right on the whole batch, elsewhere when a creative comes alone.
+        out["score"] = out["score"] + (0.1 if len(feeds["x"]) == 1 else 0.0)
+        return out
+
+    with pytest.raises(ParityError, match=r"outputs move by 0\.1 with the batch"):
+        check(batched)
+
+
+def test_padding_that_leaks_into_a_score_fails() -> None:
+    mask = np.array([[1, 1, 0], [1, 1, 1]])
+    case = Case("padded", {"tokens": np.ones((2, 3, 4), np.float32), "attention_mask": mask})
+
+    def leaky(feeds: Arrays) -> Arrays:
+        return {"score": feeds["tokens"].sum((1, 2)) / 100}
+
+    with pytest.raises(ParityError, match="outputs move by"):
+        check_parity(b"", leaky, [case], {"score": 1e-3}, runner=FakeRunner(leaky))
+
+
+def test_an_output_without_tolerance_is_not_let_through() -> None:
+    with pytest.raises(KeyError, match="kind_logits"):
+        check_parity(b"", reference, CASES, {"score": 1.0}, runner=FakeRunner(reference))
