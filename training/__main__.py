@@ -45,15 +45,17 @@ def fit(config: Path, root: Path, out: Path, seed: int) -> None:
 def evaluate(
     model: Path, dataset: str, root: Path, models: Path | None, as_json: bool, predictions: Path | None
 ) -> None:  # fmt: skip
-    """Measure MODEL (a run or a bundle's folder) on a data set."""
+    """Measure MODEL (a run's or a bundle's folder, or centre-bias, spectral-residual) on a data set."""
     from training import evaluate as evaluation
+    from training.baselines import BASELINES, Baseline
     from training.encoders import MODELS
     from training.predictor import Predictor
 
     if dataset not in evaluation.DATASETS:
         hint = configuration.nearest(dataset, list(evaluation.DATASETS))
         raise click.UsageError(f"unknown dataset {dataset!r}; {hint}")
-    report, rows = evaluation.evaluate(Predictor(model, models or MODELS), dataset, root)
+    predictor = Baseline(str(model)) if str(model) in BASELINES else Predictor(model, models or MODELS)
+    report, rows = evaluation.evaluate(predictor, dataset, root)
     if predictions is not None:
         predictions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     click.echo(json.dumps(report) if as_json else _table(report))

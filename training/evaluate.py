@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training import measures
+from training.baselines import Baseline
 from training.calibrate import calibrated
 from training.datasets import generated, osie, tables
 from training.datasets.sample import DataError, Sample
@@ -50,9 +51,11 @@ DATASETS: dict[str, DataSet] = {
 }
 
 
-def evaluate(predictor: Predictor, dataset: str, root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def evaluate(predictor: Predictor | Baseline, dataset: str, root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The report and a prediction per row. Raises DataError for a set that can't be read or doesn't fit the model."""
     chosen = DATASETS[dataset]
+    if dataset == "generated" and predictor.architecture not in TASKS:
+        raise DataError(f"{predictor.name} has heatmaps alone; evaluate it on saliency_osie")
     if chosen.needs and chosen.needs not in predictor.outputs:
         raise DataError(f"{predictor.name} has no output {chosen.needs!r}, which {dataset} judges; choose another set")
     rows: list[Sample] = []
@@ -75,7 +78,7 @@ def evaluate(predictor: Predictor, dataset: str, root: Path) -> tuple[dict[str, 
     return report, [_prediction(index, row, served) for index, row in enumerate(rows)]
 
 
-def _measure(predictor: Predictor, dataset: str, rows: Sequence[Sample], served: Arrays) -> dict[str, float]:
+def _measure(predictor: Predictor | Baseline, dataset: str, rows: Sequence[Sample], served: Arrays) -> dict[str, float]:
     labels = columns([dict(row.labels) for row in rows])
     match dataset:
         case "generated":
