@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,9 +95,9 @@ class Topics:
     """A whole environment for a subprocess, with the settings to use them."""
 
 
-@pytest.fixture
-def make_topics(stack: Stack) -> Iterator[Callable[[int], Topics]]:
-    """`make_topics(partitions)`: as many sets of topics as a test wants. They are deleted behind it."""
+@contextmanager
+def _topics_of(stack: Stack) -> Iterator[Callable[[int], Topics]]:
+    """A maker of sets of topics; they are deleted behind it."""
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError
 
@@ -128,6 +128,20 @@ def make_topics(stack: Stack) -> Iterator[Callable[[int], Topics]]:
         pass  # the test deleted one itself
     finally:
         admin.close()
+
+
+@pytest.fixture
+def make_topics(stack: Stack) -> Iterator[Callable[[int], Topics]]:
+    """`make_topics(partitions)`: as many sets of topics as a test wants. They are deleted behind it."""
+    with _topics_of(stack) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_module_topics(stack: Stack) -> Iterator[Callable[[int], Topics]]:
+    """The same for topics that all tests of a module look at."""
+    with _topics_of(stack) as make:
+        yield make
 
 
 def _create(settings: Settings, partitions: int) -> None:
