@@ -45,6 +45,8 @@ def check(file: IO[bytes]) -> int:
     An event's kind is told by its fields. A structured CloudEvent is checked by its data, a line of `tail --json` by
     its value. Each bad event is named with its line and the reason; then the exit status is 1.
     """
+    name = getattr(file, "name", "-")
+    label = "-" if name == "<stdin>" else name
     good = bad = 0
     for line, event in _events(file.read()):
         reason = event if isinstance(event, str) else problem(event)
@@ -52,7 +54,7 @@ def check(file: IO[bytes]) -> int:
             good += 1
         else:
             bad += 1
-            click.echo(f"{file.name}:{line}: {reason}")
+            click.echo(f"{label}:{line}: {reason}")
     click.echo(f"{good} good, {bad} bad", err=True)
     return 1 if bad or not good else 0
 

@@ -146,12 +146,12 @@ class Child:
             raise ChildHungError
 
     def _died(self) -> ChildDiedError:
-        """The pipe is closed: the process has ended or is about to; a child that broke the protocol is ended."""
-        try:
-            returncode = self._process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            returncode = self._process.wait()
+        """The pipe is closed: the child has ended, with a status that killing its group does not change any more.
+
+        Its group may outlive it (a program that it ran); and a child that broke the protocol is ended here.
+        """
+        self.kill()
+        returncode = self._process.wait()
         self.close()
         return ChildDiedError(returncode)
 

@@ -199,7 +199,7 @@ def lying_avif() -> bytes:
 
 def many_scans(copies: int, side: int = 64) -> bytes:
     """A progressive JPEG whose largest scan comes `copies` times more."""
-    data = encoded(picture(side, side), "JPEG", progressive=True, quality=50)
+    data = encoded(picture(side, side), "JPEG", progressive=True, quality=80)
     starts = [at for at in range(len(data)) if data.startswith(b"\xff\xda", at)]
     scans = [data[at:end] for at, end in zip(starts, [*starts[1:], len(data) - 2], strict=True)]
     return data[:-2] + max(scans, key=len).split(b"\xff\xc4")[0] * copies + data[-2:]
