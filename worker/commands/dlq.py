@@ -41,9 +41,10 @@ def list_(as_json: bool) -> None:
 @click.option("--raw", is_flag=True, help="The value alone, byte by byte as received.")
 def show(place: str, raw: bool) -> None:
     """Show one dead letter: its headers and its value. Long data: URLs in it are shortened."""
+    partition, offset = _parsed(place)
     settings = edge.settings()
     with kafka.reached(settings.kafka), kafka.consumer(settings.kafka) as client:
-        record = _at(client, settings.kafka.dlq_topic, *_parsed(place))
+        record = _at(client, settings.kafka.dlq_topic, partition, offset)
     if record is None:
         raise FatalError(f"{settings.kafka.dlq_topic} holds no record at {place}", exit_code=edge.FAILED)
     if raw:

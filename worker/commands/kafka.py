@@ -174,13 +174,6 @@ def partitions(client: KafkaConsumer, topic: str) -> list[int]:
     return sorted(found)
 
 
-def require_topic(kafka: Kafka, topic: str) -> None:
-    """Raises FatalError (exit status 3) when there is no such topic; a producer would only time out."""
-    with admin(kafka) as client:
-        if topic not in client.list_topics():
-            raise no_topic(topic)
-
-
 def no_topic(topic: str) -> FatalError:
     """Exit status 3, and which verb mends it."""
     return FatalError(f"there is no topic {topic}: `adscore topics create` makes it", exit_code=UNAVAILABLE)

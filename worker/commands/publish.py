@@ -10,6 +10,8 @@ import click
 
 from worker.commands import edge, kafka
 from worker.commands.inputs import Item, items
+from worker.commands.topics import described
+from worker.delivery.dead_letters import fits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,45 +36,48 @@ def publish(paths: tuple[str, ...]) -> None:
     creatives = items(paths, copy={}, lang=None, max_bytes=settings.fetch.max_bytes)
     topic = settings.kafka.input_topic
     with kafka.reached(settings.kafka):
-        kafka.require_topic(settings.kafka, topic)
+        with kafka.admin(settings.kafka) as admin:
+            configs = described(admin, [topic])
+        if topic not in configs:
+            raise kafka.no_topic(topic)
         with kafka.producer(settings.kafka) as client:
-            sent, failed = _send(client, topic, creatives)
+            sent, failed = _send(client, topic, creatives, int(configs[topic]["max.message.bytes"]))
     click.echo(f"published {sent} to {topic}" + (f", {failed} failed" if failed else ""), err=True)
     if failed:
         raise click.exceptions.Exit(edge.FAILED)
 
 
-def _send(client: KafkaProducer, topic: str, creatives: Iterable[Item]) -> tuple[int, int]:
-    """(acknowledged, failed). Raises KafkaError when the broker is gone."""
-    waiting: deque[tuple[Item, Any]] = deque()
+def _send(client: KafkaProducer, topic: str, creatives: Iterable[Item], max_bytes: int) -> tuple[int, int]:
+    """(acknowledged, failed). Raises KafkaError when the broker is gone.
+
+    max_bytes: what the topic takes. One record too many for it would take its neighbours in the batch along.
+    """
+    waiting: deque[tuple[int, Any]] = deque()
     held = sent = failed = 0
     for item in creatives:
-        if not item.event or not item.creative_id:
-            _tell(item, item.error.message if item.error else "no creative id")
+        key = (item.creative_id or "").encode(errors="replace")
+        headers = _headers(item, key)
+        if not item.event or not key:
+            click.echo(f"{item.label}: {item.error.message if item.error else 'no creative id'}", err=True)
             failed += 1
-            continue
-        key = item.creative_id.encode(errors="replace")
-        waiting.append((item, client.send(topic, item.event, key=key, headers=list(_headers(item, key)))))
-        held += len(item.event)
+        elif not fits(key, item.event, headers, max_bytes):
+            click.echo(f"{item.label}: larger than the {max_bytes} bytes that {topic} takes", err=True)
+            failed += 1
+        else:
+            size = len(item.event)
+            waiting.append((size, client.send(topic, item.event, key=key, headers=list(headers))))
+            held += size
         while len(waiting) > MAX_INFLIGHT or held > MAX_INFLIGHT_BYTES:
-            held -= len(waiting[0][0].event)
-            good = _acknowledged(*waiting.popleft())
-            sent, failed = sent + good, failed + (not good)
-    for item, future in waiting:
-        good = _acknowledged(item, future)
-        sent, failed = sent + good, failed + (not good)
-    return sent, failed
+            size, future = waiting.popleft()
+            _acknowledged(future)
+            held, sent = held - size, sent + 1
+    for _, future in waiting:
+        _acknowledged(future)
+    return sent + len(waiting), failed
 
 
-def _acknowledged(item: Item, future: Any) -> bool:
-    from kafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
-
-    try:
-        future.get(timeout=2 * kafka.REQUEST_TIMEOUT_MS / 1000)
-    except (MessageSizeTooLargeError, RecordListTooLargeError):
-        _tell(item, "larger than the topic takes; `adscore topics check` tells its limit")
-        return False
-    return True
+def _acknowledged(future: Any) -> None:
+    future.get(timeout=2 * kafka.REQUEST_TIMEOUT_MS / 1000)
 
 
 def _headers(item: Item, key: bytes) -> Headers:
@@ -87,7 +92,3 @@ def _headers(item: Item, key: bytes) -> Headers:
         ("ce_source", b"adscore publish"),
         ("ce_subject", key),
     )
-
-
-def _tell(item: Item, reason: str) -> None:
-    click.echo(f"{item.label}: {reason}", err=True)
