@@ -102,8 +102,9 @@ def configured(level: str, form: str, *, wrap_native: bool = False) -> Iterator[
         root.handlers[:] = [handler]
         root.setLevel(level.upper())
         logging.raiseExceptions = False  # a closed standard error must not take the worker with it
+        # Their debug lines quote records, requests and URLs whole.
         for chatty in ("kafka", "urllib3", "redis", "PIL"):
-            logging.getLogger(chatty).setLevel("DEBUG" if level == "debug" else "WARNING")
+            logging.getLogger(chatty).setLevel("INFO" if level == "debug" else "WARNING")
         with warnings.catch_warnings():
             logging.captureWarnings(True)
             try:
