@@ -19,6 +19,7 @@ VERBS = {
     "topics": ("topics", "topics", "Create the topics, or check them against their policies."),
     "dlq": ("dlq", "dlq", "Look at dead letters and put them back."),
     "models": ("models", "models", "List the bundles, or check every file of them."),
+    "cache": ("cache", "cache", "What Redis holds of ours, and how to drop it."),
     "schema": ("schema", "schema", "Export the events' schemas, or check events against them."),
     "buckets": ("buckets", "buckets", "Cut points of every targeting bucket."),
     "doctor": ("doctor", "doctor", "What works here, what doesn't, and how to mend it."),
