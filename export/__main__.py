@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from admodels.backbones import WeightsUnavailableError
-from admodels.checkpoint import CheckpointError
 from admodels.contract.bundle import BundleError
+from admodels.runtime.runner import EngineError
 from export.bundle import BundleExistsError
 from export.verify import ParityError, ParityReport, table
 
@@ -139,9 +139,10 @@ def run(command: Callable[..., Any]) -> int:
     except ParityError as error:
         click.echo(table(error.report), err=True)
         return _fail(error, FAILED)
-    except BundleError as error:
+    except (BundleError, EngineError) as error:
         return _fail(error, FAILED)
-    except (BundleExistsError, CheckpointError) as error:
+    except (BundleExistsError, ValueError) as error:
+        # A run that is none, options that its architecture doesn't take, a name that no bundle may have.
         return _fail(error, USAGE)
     except (WeightsUnavailableError, OSError) as error:
         return _fail(error, UNAVAILABLE)

@@ -127,6 +127,18 @@ def test_an_encoder_that_is_not_the_one_trained_on_is_refused(
     assert "trained on mobilenetv2/1 with digest 000000000000" in capsys.readouterr().err
 
 
+def test_a_name_that_no_bundle_may_have_is_wrong_usage(
+    bundle: Bundle,
+    run: Path,
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(heads, "_graph", lambda *_: bundle.files["model.onnx"])
+    assert call(monkeypatch, "bundle", run, "--models", models, "--name", "../Bad name") == 2
+    assert "name" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
