@@ -81,6 +81,20 @@ DECLARATIONS = (
         "1",
         ("head", "name", "version", "digest", "backend", "precision"),
     ),
+    Declaration(
+        "adscore_model_seconds_total",
+        "counter",
+        "Time the engine spent on a model: GPU seconds where a GPU serves.",
+        "seconds",
+        ("name", "version"),
+    ),
+    Declaration(
+        "adscore_model_creatives_total",
+        "counter",
+        "Creatives that a model was run on, shared encoders included; what the cache knew isn't.",
+        "creatives",
+        ("name", "version"),
+    ),
     Declaration("adscore_cache_breaker_open", "gauge", "1 while Redis is left alone after a failure.", "1"),
     Declaration("adscore_commits_total", "counter", "Offset commits by result (ok, error).", "commits", ("result",)),
     Declaration("adscore_rebalances_total", "counter", "Partition hand-overs by kind.", "rebalances", ("kind",)),
@@ -107,6 +121,8 @@ class Metrics:
         self.inflight: Gauge = made["adscore_inflight_events"]
         self.lag: Gauge = made["adscore_consumer_lag_records"]
         self.model_info: Gauge = made["adscore_model_info"]
+        self.model_seconds: Counter = made["adscore_model_seconds_total"]
+        self.model_creatives: Counter = made["adscore_model_creatives_total"]
         self.breaker_open: Gauge = made["adscore_cache_breaker_open"]
         self.commits: Counter = made["adscore_commits_total"]
         self.rebalances: Counter = made["adscore_rebalances_total"]

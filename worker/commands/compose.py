@@ -25,6 +25,7 @@ from worker.metrics import Metrics
 from worker.pipeline.job import Outcome
 from worker.pipeline.scoring import FlowLimits, ScoringFlow
 from worker.scoring.engines import Engines
+from worker.scoring.metered import MeteredRunner
 from worker.settings_schema import Settings
 from worker.types import HEADS, Creative
 
@@ -59,10 +60,13 @@ def scoring_flow(
                 timeout_seconds=settings.ocr.timeout_seconds,
             )
             stack.callback(ocr.close)
-            engines = load_engines(settings, ocr.identity)
+            engines = load_engines(settings, ocr.identity, metrics)
             engines.warm(settings.batch.max_size)
         except (BundleError, EngineError) as error:
             raise FatalError(str(error), exit_code=3) from error
+        # Warming up is nobody's creative.
+        metrics.model_seconds.clear()
+        metrics.model_creatives.clear()
         for head, models in engines.models.items():
             for model in models:
                 labels = (model["name"], model["version"], model["digest"], model["backend"], model["precision"])
@@ -101,7 +105,7 @@ def scoring_flow(
         yield flow
 
 
-def load_engines(settings: Settings, ocr_identity: str) -> Engines:
+def load_engines(settings: Settings, ocr_identity: str, metrics: Metrics | None = None) -> Engines:
     """The engines of the configured heads. Raises BundleError, EngineError, or FatalError for a missing backend."""
     if settings.backend not in ("auto", "onnxruntime"):
         raise FatalError(
@@ -109,12 +113,14 @@ def load_engines(settings: Settings, ocr_identity: str) -> Engines:
             exit_code=3,
         )
     heads = load_heads(settings.models.dir, {head: getattr(settings.models, head) for head in HEADS})
-    make = functools.partial(_runner, threads=settings.pipeline.engine_threads)
+    make = functools.partial(_runner, threads=settings.pipeline.engine_threads, metrics=metrics)
     return Engines(heads, load_encoders(settings.models.dir, heads), make, ocr_identity)
 
 
-def _runner(bundle: Bundle, threads: int) -> Runner:
-    return OnnxRuntimeRunner(bundle.files[MODEL], threads=threads)
+def _runner(bundle: Bundle, threads: int, metrics: Metrics | None) -> Runner:
+    runner = OnnxRuntimeRunner(bundle.files[MODEL], threads=threads)
+    manifest = bundle.manifest
+    return MeteredRunner(runner, manifest.name, manifest.version, metrics) if metrics else runner
 
 
 @contextmanager
