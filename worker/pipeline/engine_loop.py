@@ -56,12 +56,13 @@ class EngineLoop:
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """End the thread after its current batch; what waits is dropped."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
+        if wait:
+            self._thread.join()
 
     def _run(self) -> None:
         try:

@@ -120,15 +120,18 @@ class ScoringFlow:
         return self._loop.busy_seconds()
 
     def close(self, *, wait: bool = True) -> None:
-        """Drop what has not begun, end the threads, and let cache writes that have begun finish.
+        """Drop what has not begun, end the threads, and let cache writes that have begun finish. Twice does no harm.
 
-        After it no `on_done` is called: what was under way has no outcome.
+        After it no `on_done` is called: what was under way has no outcome. wait=False leaves a fetch or a batch that
+        is under way to end by itself: it may take longer than the caller has.
         """
+        if self._closed:
+            return
         self._closed = True
         for pool in self._pools.values():
             pool.shutdown(wait=wait, cancel_futures=True)
-        self._loop.close()
-        self._caching.shutdown(wait=wait)
+        self._loop.close(wait=wait)
+        self._caching.shutdown(wait=True)
 
     # Stages. Each runs on its own pool and hands the job on; `_stage` turns what goes wrong into the job's outcome.
 

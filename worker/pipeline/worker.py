@@ -118,6 +118,7 @@ class Worker:
             )
             return
         self._evicted_from = set()
+        self._busy_at = time.monotonic()
         with self._lock:
             self._assignments.update({partition: Assignment(partition) for partition in partitions})
         self._metrics.rebalances.labels("assigned").inc()
@@ -183,6 +184,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until stopped. Raises FatalError, or whatever `fail` was given."""
+        self._busy_at = time.monotonic()
         while not self._is_over():
             self.turned_at = time.monotonic()
             self._step()
@@ -265,6 +267,7 @@ class Worker:
             content = parse_record(record)
         except CreativeError as error:
             item = self._track(Item(record, assignment, None))
+            self._deliverer.admit(item)
             self._deliverer.done(item, error)
             return
         item = self._track(Item(record, assignment, content))

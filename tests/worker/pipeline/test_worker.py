@@ -357,13 +357,15 @@ def test_a_topic_that_is_gone_ends_the_worker_with_3(make: Any) -> None:
 
 def test_exactly_once_hands_outcomes_over_in_the_order_of_their_offsets(make: Any) -> None:
     rig = make(transactional=True)
-    rig.offer(*(record(offset) for offset in range(3)), record(9, partition=1))
+    unreadable = record(10, partition=1, value=b"{nonsense")
+    rig.offer(*(record(offset) for offset in range(3)), record(9, partition=1), unreadable)
     rig.start()
     eventually(lambda: len(rig.flow.submitted) == 4)
     rig.flow.finish("cr-0-2")
     rig.flow.finish("cr-0-1", BAD)
     rig.flow.finish("cr-1-9")
     eventually(lambda: rig.count("scored") == 1)
+    eventually(lambda: rig.sink.keys(DLQ) == ["cr-1-10"])
     assert rig.sink.keys(OUT) == ["cr-1-9"], "nothing may pass an unfinished record of its partition"
     rig.flow.finish("cr-0-0")
     eventually(lambda: rig.count("scored") == 3)
