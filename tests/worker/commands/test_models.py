@@ -21,7 +21,9 @@ def env(models: Path) -> dict[str, str]:
 def test_list_marks_what_serves(adscore: Callable[..., Any], models: Path) -> None:
     shutil.copytree(models / "dbafn" / "1", models / "other" / "1")
     manifest = json.loads((models / "other" / "1" / "manifest.json").read_text())
-    (models / "other" / "1" / "manifest.json").write_text(json.dumps(manifest | {"name": "other"}))
+    (models / "other" / "1" / "manifest.json").write_text(
+        json.dumps(manifest | {"name": "other", "metrics": {"auc": 0.5}})
+    )
     ran = adscore("models", "list", "--json", env=env(models))
     assert ran.status == 0
     told = {bundle["name"]: bundle for bundle in map(json.loads, ran.out.splitlines())}
@@ -31,7 +33,8 @@ def test_list_marks_what_serves(adscore: Callable[..., Any], models: Path) -> No
         "fgmfn": True,
         "other": False,
     }
-    assert told["dbafn"]["metrics"] == {"auc": 0.5}
+    assert told["other"]["metrics"] == {"auc": 0.5}
+    assert told["other"]["task"] == "attractiveness"
     assert "* dbafn/1" in adscore("models", "list", env=env(models)).out
 
 
