@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import threading
 from typing import Any
 
 import click
@@ -71,7 +73,12 @@ def _version_option() -> click.Option:
 
 def main() -> None:
     """Entry point of the `adscore` program."""
-    sys.exit(edge.run(cli(), sys.argv[1:]))
+    status = edge.run(cli(), sys.argv[1:])
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        # Work that was given up: the interpreter would wait for its threads, for as long as a sender's host likes.
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

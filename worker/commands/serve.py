@@ -77,6 +77,8 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
             finally:
                 worker.leave(LEAVE_SECONDS)
                 deliverer.close(LEAVE_SECONDS)
+                # What is still under way was given up: a slow host or OCR must not hold the end.
+                flow.close(wait=False)
         return noted.status
 
 

@@ -136,6 +136,8 @@ class ScoringFlow:
     # Stages. Each runs on its own pool and hands the job on; `_stage` turns what goes wrong into the job's outcome.
 
     def _queue(self, name: str, stage: Callable[[Job], None], job: Job) -> None:
+        if self._closed:
+            return
         self._metrics.queue_depth.labels(name).inc()
         self._pools[name].submit(self._stage, name, stage, job)
 
@@ -236,7 +238,7 @@ class ScoringFlow:
         fresh: dict[str, Part] = {head: job.parts[head] for head in job.wanted & job.parts.keys()}
         changed = job.decoded is not None
         self._deliver(job, scored(job, job, job.results, self.models))
-        if job.ocr_failed is None and changed:
+        if job.ocr_failed is None and changed and not self._closed:
             known = job.ocr or OcrResult(job.creative.ocr_text or "")
             self._caching.submit(self._keep, job, {**fresh, CONTENT: content_part(job.phash or "", known)})
         else:
