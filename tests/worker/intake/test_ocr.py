@@ -194,7 +194,7 @@ def test_lines_are_ordered_from_the_top_whatever_order_they_were_found_in() -> N
 
 
 def test_uncertain_and_empty_words_are_dropped() -> None:
-    got = reading([word("sure"), word("unsure", confidence=29), word("  ", confidence=95), word("")], 100, 100)
+    got = reading([word("sure"), word("unsure", confidence=49), word("  ", confidence=95), word("")], 100, 100)
     assert (got.text, got.confidence, len(got.boxes)) == ("sure", 0.9, 1)
 
 
