@@ -100,7 +100,7 @@ class Adfusion(nn.Module):
 
     map_channels, map_sizes: of the low, middle and high maps, finest first. text_dim: width of the tokens. classes:
     number of classes per class head (names of `CLASSES`), keywords: size of the keyword vocabulary, 0 for none,
-    values: which of `VALUES`.
+    values: which of `VALUES`. grid: side of the common grid, by default the middle map's (a coarser one is cheaper).
     forward: maps B×C×S×S each, tokens B×L×E, mask int64 B×L.
     """
 
@@ -119,11 +119,12 @@ class Adfusion(nn.Module):
         hidden: int = 2048,
         dropout: float = 0.1,
         normalise_maps: bool = False,
+        grid: int | None = None,
     ) -> None:
         super().__init__()
         _check_names(classes, values)
-        middle = map_sizes[len(map_sizes) // 2]
-        self.image = MultiScale(map_channels, map_sizes, middle, dim, normalise=normalise_maps)
+        common = grid or map_sizes[len(map_sizes) // 2]
+        self.image = MultiScale(map_channels, map_sizes, common, dim, normalise=normalise_maps)
         self.norm_image = nn.LayerNorm(dim)
         self.project_text = nn.Sequential(xavier_linear(text_dim, dim), nn.LayerNorm(dim))
         self.cross = CrossModalEncoder(dim, layers=layers, heads=heads, hidden=hidden, dropout=dropout)
