@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from worker.errors import Code, CreativeError, Stage
 from worker.intake import decode_child
-from worker.intake.children import ChildDiedError, ChildHungError, ChildPool
+from worker.intake.child import ChildDiedError, ChildHungError
+from worker.intake.children import ChildPool
 from worker.intake.frames import Reply
 from worker.types import DecodedImage
 

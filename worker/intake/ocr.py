@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from worker.errors import FatalError, OcrError
 from worker.intake import ocr_child, ocr_image
-from worker.intake.children import ChildDiedError, ChildHungError, ChildPool
+from worker.intake.child import ChildDiedError, ChildHungError
+from worker.intake.children import ChildPool
 from worker.intake.cut import MAX_OCR_BYTES, cut_utf8
 from worker.types import OcrBox, OcrResult
 

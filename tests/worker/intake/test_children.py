@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from worker.errors import FatalError
-from worker.intake import children
-from worker.intake.children import ChildDiedError, ChildHungError, ChildPool
+from worker.intake import child
+from worker.intake.child import ChildDiedError, ChildHungError
+from worker.intake.children import ChildPool
 
 TOY = """
 import os, signal, sys, time
@@ -255,5 +256,5 @@ def test_small_pipes_work_too(make_pool: MakePool, monkeypatch: pytest.MonkeyPat
     def denied(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(children.fcntl, "fcntl", denied)
+    monkeypatch.setattr(child.fcntl, "fcntl", denied)
     assert len(make_pool().ask((b"echo", bytes(1_000_000)), 10).body) == 1_000_000

@@ -22,7 +22,7 @@ from PIL import Image
 from admodels.contract import preprocess
 from worker.errors import Code, CreativeError, Stage
 from worker.intake import decode
-from worker.intake.children import ChildDiedError, ChildHungError
+from worker.intake.child import ChildDiedError, ChildHungError
 from worker.intake.decode import DecoderPool
 from worker.types import DecodedImage
 
