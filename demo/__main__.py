@@ -12,7 +12,6 @@ import argparse
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from demo.account import Account, take
@@ -20,9 +19,9 @@ from demo.cast import Cast, write_cast
 from demo.processes import DemoError, RunningWorker, environment, verb, worker
 from demo.tell import Run, print_run, write_page, write_summary
 from demo.web import serving
-from worker.commands import kafka
+from worker.commands import kafka, reading
 from worker.errors import FatalError
-from worker.settings import load
+from worker.settings import Settings, load
 
 HERE = Path(__file__).resolve().parent
 PATIENCE_SECONDS = 60.0
@@ -59,7 +58,6 @@ def demonstrate(folder: Path, given: str | None, count: int, out: Path) -> int:
             _say(f"making {count} creatives on photographs" if given is None else f"taking {given}")
             cast = None if given else write_cast(images, web, count=count, max_bytes=settings.fetch.max_bytes)
             running.wait_ready()
-            started = time.monotonic()
             source = given or str(images / "creatives.jsonl")
             refused = verb("publish", source, env=env)
             with kafka.reached(settings.kafka):
@@ -67,7 +65,7 @@ def demonstrate(folder: Path, given: str | None, count: int, out: Path) -> int:
             if refused and given is None:
                 raise DemoError("some creatives could not be published")
             running.wait_finished(published, PATIENCE_SECONDS)
-            run = _finish(running, started)
+            run = _finish(running)
         account = take(settings)
         summary = account.summary(run.superseded)
         print_run(account, summary, run)
@@ -76,12 +74,8 @@ def demonstrate(folder: Path, given: str | None, count: int, out: Path) -> int:
     return _verdict(account, summary, cast)
 
 
-def _published(settings: object, cast: Cast | None) -> int:
+def _published(settings: Settings, cast: Cast | None) -> int:
     """Send what no event can express, and count the records on the input topic."""
-    from worker.commands import reading
-    from worker.settings import Settings
-
-    assert isinstance(settings, Settings)
     topic = settings.kafka.input_topic
     if cast:
         with kafka.producer(settings.kafka) as client:
@@ -93,10 +87,9 @@ def _published(settings: object, cast: Cast | None) -> int:
     return sum(end[part] - first[part] for part in end)
 
 
-def _finish(running: RunningWorker, started: float) -> Run:
+def _finish(running: RunningWorker) -> Run:
     outcomes = running.outcomes()
     return Run(
-        seconds=time.monotonic() - started,
         superseded=outcomes.get("superseded", 0),
         peak_mib=running.peak_mib(),
         cores=len(os.sched_getaffinity(0)),

@@ -27,6 +27,13 @@ class Account:
     events: dict[Place, Mapping[str, Any]] = field(default_factory=dict)
     dead_letters: dict[Place, Mapping[str, Any]] = field(default_factory=dict)
     withdrawn: dict[Place, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    """From the first record published to the last outcome, by the records' own times."""
+
+    @property
+    def rate(self) -> float:
+        """Records per second."""
+        return len(self.published) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def unanswered(self) -> list[Place]:
@@ -58,8 +65,9 @@ def take(settings: Settings) -> Account:
         def every(topic: str) -> list[Record]:
             return list(reading.read(client, *reading.span(client, topic)))
 
-        account = Account({_place(record): (record.key or b"").decode() for record in every(names.input_topic)})
-        for record in every(names.output_topic):
+        received, outputs, refused = map(every, (names.input_topic, names.output_topic, names.dlq_topic))
+        account = Account({_place(record): (record.key or b"").decode() for record in received})
+        for record in outputs:
             headers = text_headers(record.headers)
             partition, offset = headers["ce_id"].rsplit(":", 2)[1:]
             place = int(partition), int(offset)
@@ -67,10 +75,13 @@ def take(settings: Settings) -> Account:
                 account.withdrawn[place] = (record.key or b"").decode()
             else:
                 account.events[place] = orjson.loads(record.value)
-        for record in every(names.dlq_topic):
+        for record in refused:
             headers = text_headers(record.headers)
             place = int(headers["adscore_dlq_partition"]), int(headers["adscore_dlq_offset"])
             account.dead_letters[place] = summary(record) | {"message": headers["adscore_dlq_message"]}
+    ended = [record.origin.timestamp_ms for record in (*outputs, *refused)]
+    if ended:
+        account.seconds = (max(ended) - min(record.origin.timestamp_ms for record in received)) / 1000
     return account
 
 

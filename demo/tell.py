@@ -23,9 +23,8 @@ SHOWN = 40
 
 @dataclass(frozen=True)
 class Run:
-    """seconds: from the first publish to the last outcome; peak_mib: resident memory of the worker and its children."""
+    """superseded: as the worker counted; peak_mib: resident memory of the worker and its children, each at its peak."""
 
-    seconds: float
     superseded: int
     peak_mib: float
     cores: int
@@ -44,9 +43,8 @@ def print_run(account: Account, summary: Mapping[str, int], run: Run) -> None:
         print(f"{code:<20} {count:>4}  dead letters")
     print()
     print("  ".join(f"{name.replace('_', ' ')} {count}" for name, count in summary.items()))
-    rate = len(account.published) / run.seconds
     print(
-        f"{run.seconds:.1f} s, {rate:.1f} records/s on {run.cores} cores, worker's peak memory {run.peak_mib:.0f} MiB"
+        f"{account.seconds:.1f} s, {account.rate:.1f} records/s on {run.cores} cores, worker's peak memory {run.peak_mib:.0f} MiB"
     )
     print(f"{'milliseconds':<14}{'creatives':>10}{'p50':>10}{'p95':>10}{'p99':>10}")
     for stage, spent in figures.stage_milliseconds(events).items():
@@ -56,8 +54,8 @@ def print_run(account: Account, summary: Mapping[str, int], run: Run) -> None:
 def write_summary(path: Path, summary: Mapping[str, int], run: Run, account: Account) -> None:
     """`summary.json`: the figures that other programs read, and how long it took."""
     told = dict(summary) | {
-        "seconds": round(run.seconds, 3),
-        "records_per_second": round(len(account.published) / run.seconds, 2),
+        "seconds": account.seconds,
+        "records_per_second": round(account.rate, 2),
         "peak_mib": round(run.peak_mib),
         "cores": run.cores,
         "stage_milliseconds": figures.stage_milliseconds(account.events.values()),
@@ -71,9 +69,9 @@ def write_page(
 ) -> None:
     """`report.html`. source: what was published, from which the pictures are taken again."""
     when = f"{datetime.now(UTC):%-d %B %Y, %H:%M} UTC"
-    report = Report("adscore demo", f"{when} · Kafka to Kafka in {run.seconds:.1f} s on {run.cores} cores")
-    rate = {"records/s": f"{len(account.published) / run.seconds:.1f}"}
-    report.tiles = {name.replace("_", " "): str(count) for name, count in summary.items()} | rate
+    report = Report("adscore demo", f"{when} · Kafka to Kafka in {account.seconds:.1f} s on {run.cores} cores")
+    tiles = {name.replace("_", " "): str(count) for name, count in summary.items()}
+    report.tiles = tiles | {"records/s": f"{account.rate:.1f}"}
     report.tables = [stage_table(list(account.events.values())), _codes(account)]
     creatives: dict[tuple[str, int] | str, Creative] = {}
     for item in items([source], copy={}, lang=None, max_bytes=settings.fetch.max_bytes):
