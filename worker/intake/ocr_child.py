@@ -15,6 +15,7 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ CONFIG = "--psm 11 --dpi 150"
 
 _SIZE = struct.Struct("<II")
 _MEMORY_BYTES = 2 * 1024**3
+_REMOVALS = 50
 _NICENESS = 5  # OCR is what keeps the cores busy; whoever waits for the broker or the engine goes first
 
 
@@ -42,6 +44,7 @@ def main(arguments: list[str]) -> None:
     own.mkdir()
     tempfile.tempdir = str(own)
     serve(_ready(languages), lambda request: pack(read(request, languages, seconds, own)))
+    _leave(folder)
 
 
 def read(request: memoryview, languages: str, seconds: float, folder: Path) -> dict[str, Any]:
@@ -109,7 +112,16 @@ def _end_with_the_worker(folder: Path) -> None:
     poll = select.poll()
     poll.register(0, 0)  # nothing but the hang-up
     poll.poll()
-    shutil.rmtree(folder, ignore_errors=True)
+    _leave(folder)
+
+
+def _leave(folder: Path) -> None:
+    """Remove the files and end the group: this process and Tesseract. Whichever thread comes first does it."""
+    for _ in range(_REMOVALS):  # Tesseract or another child may be writing, or removing, at the same time
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
+        time.sleep(0.02)
     os.killpg(0, signal.SIGKILL)
 
 
