@@ -54,9 +54,12 @@ class RunningWorker:
         until = time.monotonic() + START_SECONDS
         while self._get("/readyz") is None:
             if self._popen.poll() is not None or time.monotonic() > until:
-                tail = self._log.read_text(errors="replace").splitlines()[-5:]
-                raise DemoError("the worker doesn't become ready; its log ends with\n" + "\n".join(tail))
+                raise DemoError(f"the worker doesn't become ready; its log ends with\n{self.log_tail()}")
             time.sleep(0.1)
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
 
     def outcomes(self) -> dict[str, int]:
         """Finished records by outcome, as /metrics counts them."""
@@ -66,19 +69,23 @@ class RunningWorker:
         return {name: int(float(count)) for name, count in found}
 
     def wait_finished(self, records: int, patience_seconds: float) -> None:
-        """Until so many records are finished, or nothing was for `patience_seconds`, or the worker is gone."""
+        """Until so many records are finished. Tells the log's end where that doesn't come: nothing is finished for
+        `patience_seconds`, or the worker is gone.
+        """
         done, moved = -1, time.monotonic()
         while self._popen.poll() is None:
             now = sum(self.outcomes().values())
-            if now >= records or time.monotonic() - moved > patience_seconds:
+            if now >= records:
+                return
+            if time.monotonic() - moved > patience_seconds:
                 break
             if now != done:
                 done, moved = now, time.monotonic()
             if sys.stderr.isatty():
                 print(f"\r{max(0, done)} of {records} ", end="", file=sys.stderr, flush=True)
             time.sleep(0.2)
-        if sys.stderr.isatty():
-            print("\r", end="", file=sys.stderr)
+        print(f"the worker has finished {max(0, done)} of {records}; its log ends with", file=sys.stderr)
+        print(self.log_tail(), file=sys.stderr)
 
     def peak_mib(self) -> float:
         """Largest resident memory so far of the worker and its children, each at its own peak."""

@@ -43,9 +43,8 @@ def print_run(account: Account, summary: Mapping[str, int], run: Run) -> None:
         print(f"{code:<20} {count:>4}  dead letters")
     print()
     print("  ".join(f"{name.replace('_', ' ')} {count}" for name, count in summary.items()))
-    print(
-        f"{account.seconds:.1f} s, {account.rate:.1f} records/s on {run.cores} cores, worker's peak memory {run.peak_mib:.0f} MiB"
-    )
+    speed = f"{account.seconds:.1f} s, {account.rate:.1f} records/s on {run.cores} cores"
+    print(f"{speed}, worker's peak memory {run.peak_mib:.0f} MiB")
     print(f"{'milliseconds':<14}{'creatives':>10}{'p50':>10}{'p95':>10}{'p99':>10}")
     for stage, spent in figures.stage_milliseconds(events).items():
         print(f"{stage:<14}{spent['count']:>10}{spent['p50']:>10.1f}{spent['p95']:>10.1f}{spent['p99']:>10.1f}")
