@@ -29,6 +29,7 @@ def run(block: str, cwd: Path, seconds: int) -> subprocess.CompletedProcess[str]
     """As a person would type it: one shell, and it stops at the first failure."""
     shell = ["bash", "-euo", "pipefail", "-c", block]
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    environment["ADSCORE_HTTP__PORT"] = "0"  # 8080 may be taken here
     return subprocess.run(shell, cwd=cwd, env=environment, capture_output=True, text=True, timeout=seconds)
 
 
