@@ -1,26 +1,21 @@
-"""Write the pages that are made from the code: docs/settings.md and docs/metrics.md. `make docs`; a test compares."""
+"""Write what is made from the code: the pages of settings and metrics, and parts of the chart. A test compares."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from tools import alerts, chart_pages, dashboard
+from tools.tables import table
 from worker.metrics import DECLARATIONS
 from worker.settings import Settings, fields, variable
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE = "<!-- Made by `make docs` from {source}; changes here are lost. -->\n"
-
-
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A Markdown table; a bar inside a cell is escaped."""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
 
 
 def default(field: FieldInfo) -> str:
@@ -100,7 +95,13 @@ nothing that a sender chose.
 
 """
 
-PAGES = {"docs/settings.md": settings_page, "docs/metrics.md": metrics_page}
+PAGES = {
+    "docs/settings.md": settings_page,
+    "docs/metrics.md": metrics_page,
+    **chart_pages.PAGES,
+    **alerts.PAGES,
+    **dashboard.PAGES,
+}
 
 
 def main() -> None:
