@@ -58,7 +58,9 @@ def show(place: str, raw: bool) -> None:
 
 
 @dlq.command()
-@click.option("--code", type=click.Choice([str(code) for code in Code]), help="Only dead letters of this code.")
+@click.option(
+    "--code", metavar="CODE", type=click.Choice([str(code) for code in Code]), help="Only dead letters of this code."
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many per second.")
 @click.option("--again", is_flag=True, help="Also those that were sent before.")
