@@ -47,8 +47,12 @@ lint: setup ## ruff, mypy, import-linter
 	@$(VENV) -m mypy
 	@.venv/bin/lint-imports
 
+.PHONY: chart
+chart: setup ## check the chart: lint, render, Kubernetes' and the operators' schemas, pod security (ARGS=… for pytest)
+	@exec $(VENV) $(GUARD) $(VENV) -m pytest tests/charts $(ARGS)
+
 .PHONY: docs
-docs: setup ## write the pages that are made from the code: docs/settings.md, docs/metrics.md
+docs: setup ## write what is made from the code: docs/settings.md, docs/metrics.md, parts of the chart
 	@$(VENV) -m tools.docs
 
 .PHONY: bundles
