@@ -170,6 +170,22 @@ class FakeOutbox:
         """Nothing to close."""
 
 
+class FakeMarks:
+    """Marks in memory, as another worker may have left them."""
+
+    def __init__(self, left: dict[int, dict[int, str]] | None = None) -> None:
+        self.marks = left or {}
+
+    def hold(self, origin: Origin, how: str) -> None:
+        self.marks.setdefault(origin.partition, {})[origin.offset] = how
+
+    def release(self, origin: Origin) -> None:
+        self.marks.get(origin.partition, {}).pop(origin.offset, None)
+
+    def left(self, topic: str, partition: int) -> dict[int, str]:
+        return dict(self.marks.get(partition, {}))
+
+
 class ManualFlow:
     """A scoring flow whose work is done when the test says so."""
 
@@ -178,8 +194,11 @@ class ManualFlow:
         self.submitted: list[str] = []
         self._lock = threading.Lock()
 
-    def submit(self, creative: Creative, on_done: Callable[[Outcome], None]) -> Job:
+    def submit(
+        self, creative: Creative, on_done: Callable[[Outcome], None], before_decoding: Callable[[], None]
+    ) -> Job:
         job = Job(creative, on_done)
+        before_decoding()
         with self._lock:
             self.jobs.setdefault(creative.creative_id, deque()).append(job)
             self.submitted.append(creative.creative_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import structlog
 
@@ -12,6 +12,7 @@ from worker.commands import clients, edge, kafka
 from worker.commands.compose import redis_link, score_cache, scoring_flow
 from worker.commands.topics import described, policies
 from worker.commands.worker import signals, worker_name
+from worker.delivery.marks import Marks
 from worker.delivery.revisions import Revisions
 from worker.errors import FatalError
 from worker.health import HealthServer
@@ -20,6 +21,7 @@ from worker.metrics import Metrics
 from worker.pipeline.delivering import Deliverer
 from worker.pipeline.messages import Delivery
 from worker.pipeline.scoring import ScoringFlow
+from worker.pipeline.suspects import Suspects
 from worker.pipeline.worker import RunLimits, Worker
 from worker.settings_schema import Settings
 
@@ -42,16 +44,15 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
             max_messages=max_messages,
             until_idle_seconds=until_idle,
         )
-        worker = Worker(limits, metrics)
-        noted.on_stop(worker.stop)
         how = _delivery(settings)
         warm: list[ScoringFlow] = []
-        with (
-            _health(settings, metrics, worker, warm),
-            redis_link(settings, metrics) as link,
-            scoring_flow(settings, cache=score_cache(settings, link), metrics=metrics, on_fatal=worker.fail) as flow,
-            kafka.reached(settings.kafka),
-        ):
+        with redis_link(settings, metrics) as link, ExitStack() as stack:
+            worker = Worker(limits, metrics, Suspects(Marks(link, settings.kafka.group_id)))
+            noted.on_stop(worker.stop)
+            stack.enter_context(_health(settings, metrics, worker, warm))
+            cache = score_cache(settings, link)
+            flow = stack.enter_context(scoring_flow(settings, cache=cache, metrics=metrics, on_fatal=worker.fail))
+            stack.enter_context(kafka.reached(settings.kafka))
             warm.append(flow)
             revisions = Revisions(
                 link,
@@ -69,7 +70,8 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
                 step_failed=worker.reset,
                 on_fatal=worker.fail,
             )
-            ownership = Ownership(worker.assigned, worker.drain, worker.committable, worker.lost, worker.evicted)
+            held = worker.holdings
+            ownership = Ownership(held.assigned, held.drain, held.committable, held.lost, held.evicted)
             worker.bind(Source(consumer, settings.kafka.input_topic, ownership), flow, deliverer)
             _log.info("started", worker=how.worker_id, group=settings.kafka.group_id, delivery=settings.kafka.delivery)
             try:

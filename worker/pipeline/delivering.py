@@ -54,7 +54,7 @@ class Deliverer:
     """Owns the order of outputs, the memory of revisions and the outbox.
 
     Args:
-        finished: called on the delivery thread after each finished record.
+        finished: called on the delivery thread for each finished record; tells whether it still counts.
         step_failed: called when a transaction came to nothing: go back to the committed offsets, then call `restart`.
         on_fatal: called once when the worker can't go on.
     """
@@ -66,7 +66,7 @@ class Deliverer:
         how: Delivery,
         metrics: Metrics,
         *,
-        finished: Callable[[Item], None],
+        finished: Callable[[Item], bool],
         step_failed: Callable[[], None],
         on_fatal: Callable[[Exception], None],
     ) -> None:
@@ -262,13 +262,11 @@ class Deliverer:
         return lambda error: self._events.put(lambda: settle(error))
 
     def _finish(self, item: Item, outcome: str) -> None:
-        if not item.assignment.lost:
-            item.assignment.offsets.finished(item.record.origin.offset)
+        if self._finished(item):
             self._metrics.processed.labels(outcome).inc()
             if outcome in ("scored", "partial"):
                 age = time.time() - item.record.origin.timestamp_ms / 1000
                 self._metrics.event_age.observe(max(0.0, age))
-        self._finished(item)
         if not self._outbox.in_order:
             self._next_turn(item)
 

@@ -29,6 +29,7 @@ class Job:
 
     creative: Creative
     on_done: Callable[[Outcome], None]
+    before_decoding: Callable[[], None] = lambda: None
     started: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     image: ImageBytes | None = None

@@ -109,9 +109,17 @@ class ScoringFlow:
         """Per head the bundles behind it, as in `provenance.models`."""
         return self._engines.models
 
-    def submit(self, creative: Creative, on_done: Callable[[Outcome], None]) -> Job:
-        """Start scoring; returns at once. The job can be cancelled; then `on_done` may never be called."""
-        job = Job(creative, on_done)
+    def submit(
+        self,
+        creative: Creative,
+        on_done: Callable[[Outcome], None],
+        before_decoding: Callable[[], None] = lambda: None,
+    ) -> Job:
+        """Start scoring; returns at once. The job can be cancelled; then `on_done` may never be called.
+
+        before_decoding: called (on a decoding thread) before a decoder or the engine touches the creative.
+        """
+        job = Job(creative, on_done, before_decoding)
         self._queue("fetch", self._fetch, job)
         return job
 
@@ -193,6 +201,7 @@ class ScoringFlow:
 
     def _decode(self, job: Job) -> None:
         assert job.image is not None
+        job.before_decoding()
         started = time.monotonic()
         job.decoded = self._decoder.decode(job.image.data, ocr=job.needs_ocr, pixels=bool(job.wanted))
         job.phash = job.decoded.phash

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 from kafka.errors import KafkaError
 
+from admodels.runtime.runner import EngineLostError
 from worker.errors import CreativeError, FatalError
 from worker.intake.events import parse_record
 from worker.intake.source import Source
 from worker.metrics import Metrics
 from worker.pipeline.delivering import Assignment, Deliverer, Item
-from worker.pipeline.job import Job
+from worker.pipeline.holdings import Holdings
 from worker.pipeline.scoring import ScoringFlow
-from worker.types import Record, Withdrawal
+from worker.pipeline.suspects import Suspects
+from worker.types import Creative, Record, Withdrawal
 
 _log = structlog.get_logger(__name__)
 
 POLL_MS = 100
 BUSY_WAIT_SECONDS = 0.02
-HANDOVER_SECONDS = 8.0
+REJOIN_SECONDS = 1.0
+MAX_INFLIGHT_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -43,38 +45,21 @@ class RunLimits:
     until_idle_seconds: float | None = None
 
 
-@dataclass
-class _Handover:
-    """Partitions to drain; `ready` lets the rebalance go on."""
-
-    assignments: list[Assignment]
-    deadline: float
-    ready: Callable[[], None]
-
-
 class Worker:
-    """Consumes, scores, publishes and commits until told to stop.
+    """Consumes, scores, publishes and commits until told to stop. `holdings` are its partitions and records."""
 
-    `assigned`, `drain`, `committable` and `lost` are the consumer's rebalance hooks; they run on its network thread.
-    """
-
-    def __init__(self, limits: RunLimits, metrics: Metrics) -> None:
-        self._limits, self._metrics = limits, metrics
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._assignments: dict[int, Assignment] = {}
-        self._inflight: dict[Item, Job | None] = {}
-        self._handovers: list[_Handover] = []
+    def __init__(self, limits: RunLimits, metrics: Metrics, suspects: Suspects) -> None:
+        self._limits, self._metrics, self._suspects = limits, metrics, suspects
+        self.holdings = Holdings(metrics, disowned=self._disowned, commits=not limits.transactional)
         self._stopping = threading.Event()
+        self._rewinding = threading.Event()
         self._fatal: Exception | None = None
         self._bound = False
         self._received = 0
-        self._busy_at = time.monotonic()
+        self._busy_at = 0.0
         self._commit_at = 0.0
-        self._leaving = False
-        self._evicted_from: set[int] = set()
-        self._rewinding = threading.Event()
         self._committing = False
+        self._joined_at: float | None = None
         self.turned_at = time.monotonic()
         """When the loop last turned; for `/livez`."""
 
@@ -96,89 +81,21 @@ class Worker:
 
     def fail(self, error: Exception) -> None:
         """The worker can't go on: `run` raises it, and commits nothing that is not acknowledged."""
-        with self._changed:
-            self._fatal = self._fatal or error
-            self._changed.notify_all()
+        self._fatal = self._fatal or error
+        self.holdings.wake()
 
-    def finished(self, item: Item) -> None:
-        """The item is done with; its place is free."""
-        with self._changed:
-            self._inflight.pop(item, None)
-            self._metrics.inflight.set(len(self._inflight))
-            self._changed.notify_all()
-
-    # Rebalance hooks, on the consumer's network thread.
-
-    def assigned(self, partitions: set[int]) -> None:
-        """These partitions are ours from now on."""
-        if self._evicted_from and not self._evicted_from <= partitions:
-            # The group gave our partitions to another worker while we were silent: we were replaced.
-            self.fail(
-                FatalError("this worker was replaced while it was silent; nothing it held is committed", exit_code=1)
-            )
-            return
-        self._evicted_from = set()
-        self._busy_at = time.monotonic()
-        with self._lock:
-            self._assignments.update({partition: Assignment(partition) for partition in partitions})
-        self._metrics.rebalances.labels("assigned").inc()
-        _log.info("partitions_assigned", partitions=sorted(partitions))
-
-    def drain(self, partitions: set[int], ready: Callable[[], None]) -> None:
-        """These partitions are to be handed over: call `ready` once nothing of them is in flight."""
-        if self._leaving:
-            # Closing the consumer revokes too, and everything is settled by then.
-            ready()
-            return
-        with self._changed:
-            leaving = [self._assignments[partition] for partition in partitions if partition in self._assignments]
-            self._handovers.append(_Handover(leaving, time.monotonic() + HANDOVER_SECONDS, ready))
-            self._changed.notify_all()
-        self._metrics.rebalances.labels("revoked").inc()
-        _log.info("partitions_draining", partitions=sorted(partitions))
-
-    def committable(self, partitions: set[int]) -> dict[int, int]:
-        """What may be committed of these partitions."""
-        if self._limits.transactional:
-            return {}
-        with self._lock:
-            owned = {p: self._assignments[p].offsets.committable() for p in partitions if p in self._assignments}
-        return {partition: offset for partition, offset in owned.items() if offset is not None}
-
-    def evicted(self, partitions: set[int]) -> None:
-        """The group has gone on without this worker: drop what is held, and join again.
-
-        With exactly-once the next assignment tells whether another worker has taken over (`assigned`).
-        """
-        if self._limits.transactional and not self._leaving:
-            self._evicted_from = set(partitions)
-        self.lost(partitions)
+    def finished(self, item: Item) -> bool:
+        """The item is done with; False when its partition was lost before, so that it doesn't count."""
+        self._suspects.release(item)
+        return self.holdings.finished(item)
 
     def reset(self) -> None:
         """A transaction came to nothing: the loop goes back to the committed offsets."""
         self._rewinding.set()
 
-    def lost(self, partitions: set[int]) -> None:
-        """These partitions aren't ours any more: drop what is held of them."""
-        with self._changed:
-            gone = [self._assignments.pop(partition) for partition in partitions if partition in self._assignments]
-            self._drop(gone)
-        for assignment in gone:
-            self._deliverer.disowned(assignment)
-        if gone:
-            self._metrics.rebalances.labels("lost").inc()
-            _log.info("partitions_gone", partitions=sorted(assignment.partition for assignment in gone))
-
-    def _drop(self, assignments: list[Assignment]) -> None:
-        """With the lock held: nothing of these assignments is published or counted any more."""
-        for assignment in assignments:
-            assignment.lost = True
-        for item in [item for item in self._inflight if item.assignment.lost]:
-            job = self._inflight.pop(item)
-            if job is not None:
-                job.cancel()
-        self._metrics.inflight.set(len(self._inflight))
-        self._changed.notify_all()
+    def _disowned(self, assignment: Assignment) -> None:
+        self._suspects.disowned(assignment)
+        self._deliverer.disowned(assignment)
 
     # The loop.
 
@@ -200,11 +117,15 @@ class Worker:
                 self._admit(record)
         else:
             self._turn_without_receiving()
-        self._let_go()
+        self._run_a_suspect()
+        self.holdings.let_go(time.monotonic())
         self._commit_when_due()
 
     def _room(self) -> int:
-        room = self._limits.max_inflight - len(self._inflight)
+        """How many records may be received now."""
+        if self._suspects.waiting or self.holdings.inflight_bytes >= MAX_INFLIGHT_BYTES:
+            return 0
+        room = self._limits.max_inflight - self.holdings.inflight
         if self._limits.max_messages is not None:
             room = min(room, self._limits.max_messages - self._received)
         return max(0, room)
@@ -213,11 +134,8 @@ class Worker:
         """Go back to the committed offsets on every partition; tried again each turn while brokers are away."""
         self._source.pause()
         self._refuse(self._source.poll(0, 1))
-        with self._changed:
-            held = list(self._assignments.values())
-            self._drop(held)
-            self._assignments = {assignment.partition: Assignment(assignment.partition) for assignment in held}
-            partitions = sorted(self._assignments)
+        partitions = self.holdings.renew()
+        self._suspects.clear()
         try:
             for partition in partitions:
                 self._source.rewind(partition)
@@ -237,18 +155,17 @@ class Worker:
         """Let heartbeats and hand-overs go on while there is no room, and wait a moment for some."""
         self._source.pause()
         self._refuse(self._source.poll(0, 1))
-        with self._changed:
-            if self._inflight and not self._fatal:
-                self._changed.wait(BUSY_WAIT_SECONDS)
+        if self._fatal is None:
+            self.holdings.wait(BUSY_WAIT_SECONDS)
 
     def _poll(self, timeout_ms: int, room: int) -> list[Record]:
-        before = dict(self._assignments)
+        before = self.holdings.assignments()
         records = self._source.poll(timeout_ms, room)
-        with self._lock:
-            now = dict(self._assignments)
+        now = self.holdings.assignments()
         # A partition that left and came back during the poll: these records may be of its earlier stay.
+        polled = {record.origin.partition for record in records}
         back = {
-            p for p in {record.origin.partition for record in records} if before.get(p, now.get(p)) is not now.get(p)
+            partition for partition in polled if before.get(partition, now.get(partition)) is not now.get(partition)
         }
         for partition in back & now.keys():
             self._source.rewind(partition)
@@ -258,46 +175,34 @@ class Worker:
         self._received += 1
         self._busy_at = time.monotonic()
         self._metrics.consumed.inc()
-        with self._lock:
-            assignment = self._assignments.get(record.origin.partition)
-            if assignment is None:
-                return
-            assignment.offsets.received(record.origin.offset)
+        assignment = self.holdings.received(record)
+        if assignment is None:
+            return
         try:
-            content = parse_record(record)
+            content: Creative | Withdrawal | CreativeError = parse_record(record)
         except CreativeError as error:
-            item = self._track(Item(record, assignment, None))
-            self._deliverer.admit(item)
-            self._deliverer.done(item, error)
-            return
-        item = self._track(Item(record, assignment, content))
+            content = error
+        item = Item(record, assignment, None if isinstance(content, CreativeError) else content)
+        self.holdings.hold(item)
         self._deliverer.admit(item)
-        if isinstance(content, Withdrawal):
+        if isinstance(content, Creative):
+            if not self._suspects.stop(item, lambda error: self._deliverer.done(item, error)):
+                self._score(item, content, alone=False)
+        else:
             self._deliverer.done(item, content)
-            return
-        job = self._flow.submit(content, lambda outcome: self._deliverer.done(item, outcome))
-        with self._lock:
-            if item in self._inflight:
-                self._inflight[item] = job
 
-    def _track(self, item: Item) -> Item:
-        with self._lock:
-            self._inflight[item] = None
-            self._metrics.inflight.set(len(self._inflight))
-        return item
+    def _score(self, item: Item, creative: Creative, *, alone: bool) -> None:
+        def before_decoding() -> None:
+            self._suspects.hold(item, alone=alone)
 
-    def _let_go(self) -> None:
-        """Let hand-overs go on whose partitions are drained, or whose time is up."""
-        with self._lock:
-            now = time.monotonic()
-            over = [
-                handover
-                for handover in self._handovers
-                if now >= handover.deadline or not any(item.offsets.unfinished for item in handover.assignments)
-            ]
-            self._handovers = [handover for handover in self._handovers if handover not in over]
-        for handover in over:
-            handover.ready()
+        job = self._flow.submit(creative, lambda outcome: self._deliverer.done(item, outcome), before_decoding)
+        self.holdings.working(item, job)
+
+    def _run_a_suspect(self) -> None:
+        """Records that a worker held when it died run one by one, with nothing else in flight."""
+        item = self._suspects.take(self.holdings.inflight)
+        if item is not None and isinstance(item.content, Creative):
+            self._score(item, item.content, alone=True)
 
     def _commit_when_due(self) -> None:
         now = time.monotonic()
@@ -305,51 +210,54 @@ class Worker:
             return
         self._commit_at = now + self._limits.commit_interval_seconds
         self._advance()
-        offsets = self.committable(set(self._assignments))
+        offsets, owners = self.holdings.committable(), self.holdings.assignments()
         for partition, lag in self._source.lag().items():
             self._metrics.lag.labels(str(partition)).set(lag)
         if offsets:
             self._committing = True
-            owners = {partition: self._assignments.get(partition) for partition in offsets}
             self._source.commit(offsets, lambda error: self._committed(offsets, owners, error))
 
     def _advance(self) -> None:
         """Step over gaps in the offsets (transaction markers), so that the lag reaches zero."""
-        for partition, assignment in list(self._assignments.items()):
-            if not assignment.offsets.unfinished:
-                position = self._source.position(partition)
-                if position is not None:
-                    with self._lock:
-                        assignment.offsets.advanced(position)
+        for partition, assignment in self.holdings.assignments().items():
+            position = None if assignment.offsets.unfinished else self._source.position(partition)
+            if position is not None:
+                self.holdings.advanced(assignment, position)
 
-    def _committed(
-        self, offsets: dict[int, int], owners: dict[int, Assignment | None], error: Exception | None
-    ) -> None:
+    def _committed(self, offsets: dict[int, int], owners: dict[int, Assignment], error: Exception | None) -> None:
         self._committing = False
         self._metrics.commits.labels("error" if error else "ok").inc()
         if error is not None:
             _log.warning("commit_failed", error=type(error).__name__)
-            return
-        with self._lock:
-            for partition, offset in offsets.items():
-                owner = owners[partition]
-                if owner is not None:
-                    owner.offsets.committed(offset)
+        else:
+            self.holdings.committed({p: offset for p, offset in offsets.items() if p in owners}, owners)
 
     # Ends.
 
     def _is_over(self) -> bool:
         if self._fatal is not None:
             raise self._fatal
+        self._end_if_replaced()
         if self._stopping.is_set():
             return True
-        if self._inflight:
+        if self.holdings.inflight:
             self._busy_at = time.monotonic()
             return False
         if self._limits.max_messages is not None and self._received >= self._limits.max_messages:
             return True
         idle = self._limits.until_idle_seconds
-        return idle is not None and self._source.joined and time.monotonic() - self._busy_at >= idle
+        since = max(self._busy_at, self.holdings.assigned_at)
+        return idle is not None and self._source.joined and time.monotonic() - since >= idle
+
+    def _end_if_replaced(self) -> None:
+        """With exactly-once: evicted, back in the group, and the partitions are another worker's. Raises FatalError."""
+        if not self._limits.transactional or not self.holdings.taken_over() or not self._source.joined:
+            self._joined_at = None
+            return
+        self._joined_at = self._joined_at or time.monotonic()
+        # The new assignment is told a moment after the group is joined.
+        if time.monotonic() - self._joined_at >= REJOIN_SECONDS:
+            raise FatalError("this worker was replaced while it was silent; nothing it held is committed", exit_code=1)
 
     def _drain_all(self) -> None:
         """Receive nothing more, finish what can be finished in time, commit it, and leave the rest to the next worker.
@@ -359,18 +267,19 @@ class Worker:
         deadline = time.monotonic() + self._limits.drain_seconds
         # A part of the time is kept for the commit and for leaving the group.
         finish_by = deadline - 0.25 * self._limits.drain_seconds
-        _log.info("draining", inflight=len(self._inflight))
-        while self._inflight and time.monotonic() < finish_by and self._fatal is None:
+        _log.info("draining", inflight=self.holdings.inflight)
+        while self.holdings.inflight and time.monotonic() < finish_by and self._fatal is None:
             self.turned_at = time.monotonic()
             self._turn_without_receiving()
-            self._let_go()
+            self._run_a_suspect()
+            self.holdings.let_go(time.monotonic())
         if self._fatal is not None:
             raise self._fatal
         self._commit_last(deadline)
 
     def _commit_last(self, deadline: float) -> None:
         self._advance()
-        offsets = self.committable(set(self._assignments))
+        offsets = self.holdings.committable()
         left_ms = max(1, int((deadline - time.monotonic()) * 1000))
         try:
             if offsets:
@@ -387,11 +296,13 @@ class Worker:
                 "their offsets are not committed, they will be done again",
                 exit_code=3,
             )
-        _log.info("drained", committed=len(offsets), left=len(self._inflight))
+        _log.info("drained", committed=len(offsets), left=self.holdings.inflight)
         self.leave(max(0.001, (deadline - time.monotonic()) / 2))
 
     def leave(self, timeout_seconds: float) -> None:
         """Leave the group; nothing more is committed. Once is enough."""
-        if not self._leaving:
-            self._leaving = True
+        if self.holdings.leave():
+            if not isinstance(self._fatal, EngineLostError):
+                # What was given up is innocent; a lost engine is a death, and its marks stay.
+                self._suspects.clear()
             self._source.close(int(timeout_seconds * 1000))

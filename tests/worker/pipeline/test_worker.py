@@ -9,12 +9,13 @@ import orjson
 import pytest
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
-from tests.fakes import FakeOutbox, FakeSource, ManualFlow, eventually, record
+from tests.fakes import FakeMarks, FakeOutbox, FakeSource, ManualFlow, eventually, record
 from worker.delivery.revisions import Revisions
 from worker.errors import Code, CreativeError, FatalError, Stage
 from worker.metrics import Metrics
 from worker.pipeline.delivering import Deliverer
 from worker.pipeline.messages import Delivery
+from worker.pipeline.suspects import Suspects
 from worker.pipeline.worker import RunLimits, Worker
 
 OUT, DLQ = "creatives.enriched", "creatives.dlq"
@@ -24,12 +25,14 @@ BAD = CreativeError(Code.BAD_IMAGE, Stage.DECODE, "the image is cut off")
 class Rig:
     """A worker on stand-ins, running on a thread of its own."""
 
-    def __init__(self, *, max_consecutive: int = 0, **limits: Any) -> None:
+    def __init__(self, *, max_consecutive: int = 0, marks: Any = None, **limits: Any) -> None:
         transactional = limits.get("transactional", False)
         self.source, self.flow, self.metrics = FakeSource(), ManualFlow(), Metrics()
         self.sink = FakeOutbox(in_order=transactional)
         limits = {"max_inflight": 8, "drain_seconds": 2.0, "commit_interval_seconds": 0.01} | limits
-        self.worker = Worker(RunLimits(**limits), self.metrics)
+        self.marks = FakeMarks(marks)
+        self.worker = Worker(RunLimits(**limits), self.metrics, Suspects(self.marks))  # type: ignore[arg-type]
+        self.held = self.worker.holdings
         revisions = Revisions(None, output_topic=OUT, keep_seconds=60, max_creatives=1_000)
         how = Delivery(OUT, DLQ, 100_000, 100_000, "adscore", "w1", max_consecutive)
         self.deliverer = Deliverer(
@@ -42,7 +45,7 @@ class Rig:
             on_fatal=self.worker.fail,
         )
         self.worker.bind(self.source, self.flow, self.deliverer)  # type: ignore[arg-type]
-        self.worker.assigned({0, 1})
+        self.held.assigned({0, 1})
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
 
@@ -258,12 +261,12 @@ def test_a_hand_over_waits_for_what_is_in_flight(make: Any) -> None:
     rig.start()
     eventually(lambda: len(rig.flow.submitted) == 2)
     ready = threading.Event()
-    rig.worker.drain({1}, ready.set)
+    rig.held.drain({1}, ready.set)
     assert not ready.wait(0.05)
     rig.flow.finish("cr-1-7")
     assert ready.wait(2)
-    assert rig.worker.committable({1}) in ({1: 8}, {})
-    rig.worker.lost({1})
+    assert rig.held.committable({1}) in ({1: 8}, {})
+    rig.held.lost({1})
     rig.flow.finish("cr-0-0")
     eventually(lambda: rig.source.committed.get(0) == 1)
 
@@ -274,7 +277,7 @@ def test_lost_work_is_neither_published_nor_counted(make: Any) -> None:
     rig.start()
     eventually(lambda: len(rig.flow.submitted) == 3)
     jobs = list(rig.flow.jobs["a"])
-    rig.worker.lost({1})
+    rig.held.lost({1})
     assert all(job.cancelled for job in jobs)
     rig.flow.finish("a")
     rig.flow.finish("cr-0-0")
@@ -282,7 +285,7 @@ def test_lost_work_is_neither_published_nor_counted(make: Any) -> None:
     assert rig.sink.keys(OUT) == ["cr-0-0"]
     assert 1 not in rig.source.committed or rig.source.committed[1] == 7
     # The partition comes back, and its records are received again.
-    rig.worker.assigned({1})
+    rig.held.assigned({1})
     rig.offer(record(7, "a", partition=1))
     eventually(lambda: len(rig.flow.submitted) == 4)
     rig.flow.finish("a", last=True)
@@ -395,8 +398,8 @@ def test_a_failed_step_goes_back_to_the_committed_offsets(make: Any) -> None:
 def test_exactly_once_ends_when_another_worker_has_taken_over(make: Any) -> None:
     rig = make(transactional=True)
     rig.start()
-    rig.worker.evicted({0, 1})
-    rig.worker.assigned({0})
+    rig.held.evicted({0, 1})
+    rig.held.assigned({0})
     error = rig.ended()
     assert isinstance(error, FatalError)
     assert error.exit_code == 1
@@ -405,9 +408,48 @@ def test_exactly_once_ends_when_another_worker_has_taken_over(make: Any) -> None
 def test_exactly_once_goes_on_when_the_same_partitions_come_back(make: Any) -> None:
     rig = make(transactional=True)
     rig.start()
-    rig.worker.evicted({0, 1})
-    rig.worker.assigned({0, 1})
+    rig.held.evicted({0, 1})
+    rig.held.assigned({0, 1})
     rig.offer(record(0))
     eventually(lambda: rig.flow.submitted)
     rig.flow.finish("cr-0-0")
     eventually(lambda: rig.count("scored") == 1)
+
+
+def test_marked_records_run_one_by_one_and_alone(make: Any) -> None:
+    rig = make(marks={0: {0: "together", 1: "together"}})
+    rig.offer(*(record(offset) for offset in range(3)))
+    rig.start()
+    eventually(lambda: rig.flow.submitted == ["cr-0-2"])
+    time.sleep(0.05)
+    assert rig.flow.submitted == ["cr-0-2"], "a suspect waits until nothing else is in flight"
+    rig.flow.finish("cr-0-2")
+    eventually(lambda: rig.flow.submitted == ["cr-0-2", "cr-0-0"])
+    assert rig.marks.marks[0][0] == "alone"
+    rig.flow.finish("cr-0-0")
+    eventually(lambda: rig.flow.submitted == ["cr-0-2", "cr-0-0", "cr-0-1"])
+    rig.flow.finish("cr-0-1")
+    eventually(lambda: rig.source.committed.get(0) == 3)
+    assert rig.marks.marks[0] == {}
+    assert rig.sink.keys(DLQ) == []
+
+
+def test_only_a_death_while_alone_condemns(make: Any) -> None:
+    rig = make(marks={0: {0: "alone"}})
+    rig.offer(record(0), record(1))
+    rig.start()
+    eventually(lambda: rig.flow.submitted == ["cr-0-1"])
+    rig.flow.finish("cr-0-1")
+    eventually(lambda: rig.source.committed.get(0) == 2)
+    assert dict(rig.sink.sent[0].headers)["adscore_dlq_code"] == b"decode_crashed"
+    assert rig.marks.marks[0] == {}
+
+
+def test_what_is_held_is_marked_until_it_is_finished(make: Any) -> None:
+    rig = make()
+    rig.offer(record(0), record(1, value=b"nonsense"))
+    rig.start()
+    eventually(lambda: rig.marks.marks == {0: {0: "together"}})
+    rig.flow.finish("cr-0-0")
+    eventually(lambda: rig.source.committed.get(0) == 2)
+    assert rig.marks.marks == {0: {}}
