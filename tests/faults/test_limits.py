@@ -83,10 +83,7 @@ def test_in_flight_work_and_memory_stay_bounded_however_much_waits(stack, topics
     with Gate() as gate:
         records = [with_image(f"cr-{n}", gate.url(n % 50), **padding) for n in range(1_500)]
         sent = publish(servers, topics.input, records)
-        settings = gate.settings | {
-            "ADSCORE_PIPELINE__MAX_INFLIGHT": str(limit),
-            "ADSCORE_FETCH__TIMEOUT_SECONDS": "60",
-        }
+        limits = {"ADSCORE_PIPELINE__MAX_INFLIGHT": str(limit), "ADSCORE_FETCH__TIMEOUT_SECONDS": "60"}
         worker = start_worker(topics, **gate.settings, **limits).wait_ready()
         wait_for(lambda: worker.metric("adscore_inflight_events") == limit, "it never took all it may")
         start = _resident(worker.running.pid)
