@@ -25,6 +25,7 @@ from worker.settings import Settings, load
 
 HERE = Path(__file__).resolve().parent
 PATIENCE_SECONDS = 60.0
+MIN_COUNT = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, help="generated creatives (200)")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for report.html and summary.json (demo/)")
     options = parser.parse_args(arguments)
+    if options.count < MIN_COUNT:
+        parser.error(f"--count {options.count}: at least {MIN_COUNT}, for some are sent again in other ways")
     try:
         with tempfile.TemporaryDirectory(prefix="adscore-demo-") as folder:
             return demonstrate(Path(folder), options.input, options.count, options.out)
@@ -62,8 +65,8 @@ def demonstrate(folder: Path, given: str | None, count: int, out: Path) -> int:
             refused = verb("publish", source, env=env)
             with kafka.reached(settings.kafka):
                 published = _published(settings, cast)
-            if refused and given is None:
-                raise DemoError("some creatives could not be published")
+            if refused and (given is None or not published):
+                raise DemoError(f"{'nothing' if given else 'not everything'} could be published")
             running.wait_finished(published, PATIENCE_SECONDS)
             run = _finish(running)
         account = take(settings)
