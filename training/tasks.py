@@ -112,15 +112,15 @@ def _adfusion_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
     precisions = [measures.average_precision(wanted[:, k], logits[:, k]) for k in range(wanted.shape[1])]
     measured["keywords/map"] = float(np.nanmean(precisions))
     classes = np.mean([measured[f"{name}/macro_f1"] for name in CLASS_HEADS])
-    # CTR is what the head is for; the classes break ties. A log-loss moves by thousandths, a mean F1 by hundredths.
-    measured["objective"] = 10 * measured["ctr/log_loss"] - 0.1 * float(classes)
+    # By rank, since calibration mends the level of CTR after training.
+    measured["objective"] = measured["ctr/auc"] + 0.25 * float(classes)
     return measured
 
 
 TASKS: dict[str, Task] = {
     "dbafn": Task({}, _dbafn_loss, _dbafn_measure, "objective", lower=True),
     "fgmfn": Task({"sentiment": label_sets()["sentiment"]}, _fgmfn_loss, _fgmfn_measure, "log_loss", lower=True),
-    "adfusion": Task(label_sets(), _adfusion_loss, _adfusion_measure, "objective", lower=True),
+    "adfusion": Task(label_sets(), _adfusion_loss, _adfusion_measure, "objective", lower=False),
 }
 
 

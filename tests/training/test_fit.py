@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from admodels import checkpoint
+from training.__main__ import cli, main
+
+CONFIG = """
+model = "adfusion"
+dataset = "generated"
+[data]
+rows = 12
+tune_rows = 8
+validation_rows = 8
+[fit]
+epochs = 1
+batch_size = 4
+learning_rate = 1e-3
+weight_decay = 0.01
+patience = 1
+[options]
+grid = 8
+dim = 16
+hidden = 16
+layers = 1
+"""
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def run(photo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "small.toml").write_text(CONFIG)
+    found = call("fit", folder / "small.toml", "--root", photo_root, "--out", folder / "run")
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["run"] == str(folder / "run")
+    return folder / "run"
+
+
+def test_a_run_leaves_what_export_and_people_need(run):
+    best = checkpoint.load(run)
+    assert best.spec.architecture == "adfusion"
+    assert best.served.calibration["ctr"].kind == "platt"
+    assert 0.003 < best.served.base_rate < 0.05
+    low, high = best.served.bucket_edges["ctr"]
+    assert low <= high
+    assert best.recorded["image"].shape == (8, 256, 256, 3)
+    assert best.training["rows"] == 12
+    assert "MIT" in best.training["licence"]
+    assert best.training["command"].startswith("adscore-train fit small.toml")
+    assert best.metrics["ctr/ece"] >= 0
+    for name in ("config.json", "log.csv", "curves.png", "state.pt"):
+        assert (run / name).stat().st_size > 0
+
+
+def test_a_finished_run_is_not_trained_again_and_not_mixed_up(run, photo_root):
+    before = (run / "log.csv").read_text()
+    config = run.parent / "small.toml"
+    assert call("fit", config, "--root", photo_root, "--out", run).exit_code == 0
+    assert (run / "log.csv").read_text() == before
+    with pytest.raises(ValueError, match="another configuration or seed"):
+        call("fit", config, "--root", photo_root, "--out", run, "--seed", 4)
+
+
+def test_calibrating_again_changes_nothing(run, photo_root):
+    before = checkpoint.load(run).served
+    found = call("calibrate", run, "--root", photo_root)
+    assert json.loads(found.stdout) == checkpoint.load(run).metrics
+    assert checkpoint.load(run).served == before
+
+
+def test_options_that_the_model_does_not_have_are_named(photo_root, tmp_path):
+    (tmp_path / "odd.toml").write_text(CONFIG.replace("dim = 16", "dimension = 16"))
+    with pytest.raises(ValueError, match="dimension"):
+        call("fit", tmp_path / "odd.toml", "--root", photo_root, "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["fit", "none.toml", "--root", ".", "--out", "x"], 2, "training/configs"),
+        (["evaluate", "nowhere", "--dataset", "saliency_osie", "--root", "."], 3, "no checkpoint"),
+    ],
+)
+def test_mistakes_are_a_line_and_a_status(arguments, status, said, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["adscore-train", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == status
+    assert said in capsys.readouterr().err
+
+
+def test_synth_writes_pictures_and_events(photo_root, tmp_path):
+    found = call("synth", tmp_path / "made", "--photos", photo_root / "images", "--count", 3, "--seed", 2)
+    assert found.exit_code == 0
+    events = [json.loads(line) for line in (tmp_path / "made" / "creatives.jsonl").read_text().splitlines()]
+    assert len(events) == 3
+    for event in events:
+        assert (tmp_path / "made" / event["ad"]["display"]["banner"]["img"]).stat().st_size > 500
+        assert event["copy"]["headline"]
