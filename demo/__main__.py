@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.count < MIN_COUNT:
         parser.error(f"--count {options.count}: at least {MIN_COUNT}, for some are sent again in other ways")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it, all that it started ends with it
     try:
         with tempfile.TemporaryDirectory(prefix="adscore-demo-") as folder:
             return demonstrate(Path(folder), options.input, options.count, options.out)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -57,7 +59,10 @@ def _generated(count: int) -> list[GeneratedCreative]:
     """On photographs that no model has seen in training."""
     names = (PHOTOGRAPHS / "validation.txt").read_text().split()
     photographs = [PHOTOGRAPHS / "images" / f"{Path(name).stem}.webp" for name in names]
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    # Spawned, for a server's thread runs here already; deaf to Ctrl-C, which is for the one that waits for them.
+    context, deaf = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
+    cores = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(cores, context, initializer=signal.signal, initargs=deaf) as pool:
         return list(pool.map(partial(_creative, photographs), range(count), chunksize=4))
 
 
