@@ -59,7 +59,7 @@ class Ownership(AsyncConsumerRebalanceListener):
         if not partitions or self._source is None:
             return
         drained = Future()
-        self._drain(partitions, lambda: drained.success(None))
+        self._drain(partitions, lambda: self._wake(drained))
         await drained
         offsets = self._committable(partitions)
         try:
@@ -68,6 +68,10 @@ class Ownership(AsyncConsumerRebalanceListener):
         except KafkaError as error:
             _log.warning("handover_commit_failed", error=type(error).__name__)
         self._lost(partitions)
+
+    def _wake(self, drained: Future) -> None:
+        if self._source is not None:
+            self._source.on_network_thread(lambda: drained.success(None))
 
     async def on_partitions_lost(self, lost: Any) -> None:
         """The group has gone on without this worker."""
@@ -134,6 +138,10 @@ class Source:
     def commit_now(self, offsets: Mapping[int, int]) -> Future:
         """Commit; the future tells. For the rebalance listener."""
         return self._consumer.commit_async(self._offsets(offsets))
+
+    def on_network_thread(self, callback: Callable[[], None]) -> None:
+        """Run a callback on the consumer's network thread soon. kafka-python has no public call for it."""
+        self._consumer._net.call_soon_threadsafe(callback)
 
     def commit_and_wait(self, offsets: Mapping[int, int], timeout_ms: int) -> None:
         """Commit and wait. Raises KafkaError."""

@@ -90,10 +90,13 @@ class Holdings:
         with self._changed:
             if self._inflight.pop(item, self) is not self:
                 self._count(item, -1)
-            if not item.assignment.lost:
+            counts = not item.assignment.lost
+            if counts:
                 item.assignment.offsets.finished(item.record.origin.offset)
             self._changed.notify_all()
-            return not item.assignment.lost
+        if self._handovers:
+            self.let_go()
+        return counts
 
     def wait(self, seconds: float) -> None:
         """Wait for something to change, if anything is in flight."""
@@ -123,7 +126,11 @@ class Holdings:
         _log.info("partitions_assigned", partitions=sorted(partitions))
 
     def drain(self, partitions: set[int], ready: Callable[[], None]) -> None:
-        """Hook: these partitions are to be handed over; call `ready` once nothing of them is in flight."""
+        """Hook: these partitions are to be handed over; call `ready` once nothing of them is in flight.
+
+        The consumer's `poll` stands still until then, so the loop can't see to it: whoever finishes the last record
+        does, or a timer.
+        """
         with self._changed:
             if self._leaving:
                 # Closing the consumer revokes too, and everything is settled by then.
@@ -131,7 +138,10 @@ class Holdings:
                 return
             leaving = [self._assignments[partition] for partition in partitions if partition in self._assignments]
             self._handovers.append(_Handover(leaving, time.monotonic() + HANDOVER_SECONDS, ready))
-            self._changed.notify_all()
+        timer = threading.Timer(HANDOVER_SECONDS, self.let_go)
+        timer.daemon = True
+        timer.start()
+        self.let_go()
         self._metrics.rebalances.labels("revoked").inc()
         _log.info("partitions_draining", partitions=sorted(partitions))
 
@@ -188,8 +198,9 @@ class Holdings:
             self._assignments = {assignment.partition: Assignment(assignment.partition) for assignment in held}
             return sorted(self._assignments)
 
-    def let_go(self, now: float) -> None:
+    def let_go(self) -> None:
         """Let hand-overs go on whose partitions are drained, or whose time is up."""
+        now = time.monotonic()
         with self._changed:
             over = [
                 handover

@@ -118,7 +118,6 @@ class Worker:
         else:
             self._turn_without_receiving()
         self._run_a_suspect()
-        self.holdings.let_go(time.monotonic())
         self._commit_when_due()
 
     def _room(self) -> int:
@@ -272,7 +271,6 @@ class Worker:
             self.turned_at = time.monotonic()
             self._turn_without_receiving()
             self._run_a_suspect()
-            self.holdings.let_go(time.monotonic())
         if self._fatal is not None:
             raise self._fatal
         self._commit_last(deadline)
