@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from worker.commands import kafka
@@ -16,6 +16,7 @@ from worker.settings_schema import Settings
 
 FOREVER_MS = 2**31 - 1
 MAX_BLOCK_MS = 10_000
+METADATA_MS = 30_000
 
 
 def consumer(settings: Settings) -> KafkaConsumer:
@@ -32,9 +33,16 @@ def consumer(settings: Settings) -> KafkaConsumer:
         session_timeout_ms=session_ms,
         heartbeat_interval_ms=max(1, session_ms // 3),
         partition_assignment_strategy=[CooperativeStickyAssignor],
+        # New partitions are found within it.
+        metadata_max_age_ms=METADATA_MS,
         reconnect_backoff_max_ms=1_000,
         metrics_enabled=False,
     )
+
+
+def admin(settings: Settings) -> KafkaAdminClient:
+    """A client that asks which topics there are."""
+    return KafkaAdminClient(**kafka.kafka_client_config(settings.kafka), reconnect_backoff_max_ms=1_000)
 
 
 def outbox(settings: Settings, member: KafkaConsumer) -> Outbox:

@@ -10,6 +10,7 @@ import structlog
 
 from worker.commands import clients, edge, kafka
 from worker.commands.compose import redis_link, score_cache, scoring_flow
+from worker.commands.topic_watch import TopicWatch
 from worker.commands.topics import described, policies
 from worker.commands.worker import signals, worker_name
 from worker.delivery.marks import Marks
@@ -74,9 +75,12 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
             ownership = Ownership(held.assigned, held.drain, held.committable, held.lost, held.evicted)
             worker.bind(Source(consumer, settings.kafka.input_topic, ownership), flow, deliverer)
             _log.info("started", worker=how.worker_id, group=settings.kafka.group_id, delivery=settings.kafka.delivery)
+            names = (settings.kafka.input_topic, settings.kafka.output_topic, settings.kafka.dlq_topic)
+            watch = TopicWatch(clients.admin(settings), names, worker.fail)
             try:
                 worker.run()
             finally:
+                watch.close()
                 worker.leave(LEAVE_SECONDS)
                 deliverer.close(LEAVE_SECONDS)
                 # What is still under way was given up: a slow host or OCR must not hold the end.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
 from kafka.producer import producer_batch
 
 from worker.types import Headers, Origin
@@ -77,20 +77,32 @@ class AtLeastOnceOutbox:
 
     def __init__(self, producer: KafkaProducer) -> None:
         self._producer = producer
+        self._closing = False
 
     def put(self, outgoing: Outgoing) -> None:
-        """Queue one record in the producer; settled when every in-sync replica has it."""
+        """Queue one record in the producer; settled when every in-sync replica has it.
+
+        The first record for a topic waits for its partitions to be known, while brokers are away as long as they are.
+        """
         settled = outgoing.settled
         if outgoing.message is None:
             settled(None)
             return
         try:
-            future = append(self._producer, outgoing.message)
+            future = self._append(outgoing.message)
         except (KafkaError, ValueError, TypeError, AssertionError) as error:
             settled(error)
             return
         future.add_callback(lambda _: settled(None))
         future.add_errback(settled)
+
+    def _append(self, message: Message) -> Any:
+        while True:
+            try:
+                return append(self._producer, message)
+            except KafkaTimeoutError:
+                if self._closing:
+                    raise
 
     def due_in(self, now: float) -> float | None:
         """Nothing waits here: the producer sends by itself."""
@@ -105,6 +117,7 @@ class AtLeastOnceOutbox:
 
     def close(self, timeout_seconds: float) -> None:
         """Close the producer; what is not acknowledged by then stays uncommitted and is done again."""
+        self._closing = True
         self._producer.close(timeout=timeout_seconds)
 
 

@@ -87,6 +87,9 @@ class Source:
         self._consumer = consumer
         self._topic = topic
         ownership.bind(self)
+        # Joining before the partitions are known gives the group's leader none to assign, and nobody asks again for
+        # minutes.
+        consumer.partitions_for_topic(topic)
         consumer.subscribe([topic], listener=ownership)
 
     def poll(self, timeout_ms: int, max_records: int) -> list[Record]:
