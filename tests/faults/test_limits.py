@@ -27,7 +27,7 @@ def test_so_many_messages_then_a_dry_run_of_the_rest(stack, topics, start_worker
     assert worker.wait() == 0, worker.told
     assert len(read_all(servers, topics.output)) == 7
     before = committed(servers, topics.group_id, topics.input)
-    assert before == {0: 7}
+    assert before[0] == 7
     _dry_run(stack, topics, start_worker, sent)
     assert committed(servers, topics.group_id, topics.input) == before
     rest = start_worker(topics, "--until-idle", "1")
