@@ -24,6 +24,7 @@ from worker.intake.ocr import OcrPool
 from worker.metrics import Metrics
 from worker.pipeline.job import Outcome
 from worker.pipeline.scoring import FlowLimits, ScoringFlow
+from worker.scoring import language
 from worker.scoring.engines import Engines
 from worker.scoring.metered import MeteredRunner
 from worker.settings_schema import Settings
@@ -62,6 +63,7 @@ def scoring_flow(
             stack.callback(ocr.close)
             engines = load_engines(settings, ocr.identity, metrics)
             engines.warm(settings.batch.max_size)
+            language.warm()
         except (BundleError, EngineError) as error:
             raise FatalError(str(error), exit_code=3) from error
         # Warming up is nobody's creative.

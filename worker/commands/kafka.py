@@ -121,28 +121,10 @@ def send(
     partition: int | None = None,
     timestamp_ms: int | None = None,
 ) -> Any:
-    """Send any record that Kafka allows, and return its future.
+    """Send any record that Kafka allows, and return its future. partition None: by the key."""
+    from worker.delivery.outbox import Message, append
 
-    `KafkaProducer.send` refuses null headers, and a null key with a null value; those take its very steps without its
-    checks. partition None: by the key.
-    """
-    if (key is not None or value is not None) and all(content is not None for _, content in headers):
-        given = {"partition": partition, "timestamp_ms": timestamp_ms}
-        return client.send(topic, value, key=key, headers=list(headers), **given)
-    from kafka import TopicPartition
-    from kafka.producer import producer_batch
-
-    producer_batch.len = _length  # it sums up header values for a metric, null ones too
-    client._wait_on_metadata(topic, client.config["max_block_ms"])
-    client._ensure_valid_record_size(client._estimate_size_in_bytes(key, value, list(headers)))
-    place = TopicPartition(topic, client._partition(topic, partition, key, value, key, value))
-    future, *_ = client._accumulator.append(place, timestamp_ms, key, value, list(headers))
-    client._sender.wakeup()
-    return future
-
-
-def _length(value: Any) -> int:
-    return 0 if value is None else len(value)
+    return append(client, Message(topic, key, value, headers), partition=partition, timestamp_ms=timestamp_ms)
 
 
 @contextmanager

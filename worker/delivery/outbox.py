@@ -121,22 +121,26 @@ class AtLeastOnceOutbox:
         self._producer.close(timeout=timeout_seconds)
 
 
-def append(producer: KafkaProducer, message: Message) -> Any:
-    """Queue a record; the future of its acknowledgement. Raises KafkaError where it can be told at once."""
+def append(
+    producer: KafkaProducer, message: Message, *, partition: int | None = None, timestamp_ms: int | None = None
+) -> Any:
+    """Queue a record; the future of its acknowledgement. Raises KafkaError where it can be told at once.
+
+    partition None: by the key. timestamp_ms None: now.
+    """
     topic, key, value, headers = message.topic, message.key, message.value, list(message.headers)
     if (key is not None or value is not None) and all(content is not None for _, content in headers):
-        return producer.send(topic, value, key=key, headers=headers)
+        return producer.send(topic, value, key=key, headers=headers, partition=partition, timestamp_ms=timestamp_ms)
     # Kafka allows a null header, and a null key with a null value; `KafkaProducer.send` refuses both. A dead letter
     # holds the received bytes and headers unchanged, whatever they were: these are the very steps of kafka-python
     # 3.0's `send` after its checks, and the tests send such records through the real broker.
     producer_batch.len = _length  # it sums up header values for a metric, null ones too
     producer._wait_on_metadata(topic, producer.config["max_block_ms"])
-    partition = producer._partition(topic, None, key, value, key, value)
     producer._ensure_valid_record_size(producer._estimate_size_in_bytes(key, value, headers))
-    place = TopicPartition(topic, partition)
+    place = TopicPartition(topic, producer._partition(topic, partition, key, value, key, value))
     if producer._transaction_manager and producer._transaction_manager.is_transactional():
         producer._transaction_manager.maybe_add_partition_to_transaction(place)
-    future, *_ = producer._accumulator.append(place, None, key, value, headers)
+    future, *_ = producer._accumulator.append(place, timestamp_ms, key, value, headers)
     producer._sender.wakeup()
     return future
 
