@@ -51,6 +51,14 @@ lint: setup ## ruff, mypy, import-linter
 chart: setup ## check the chart: lint, render, Kubernetes' and the operators' schemas, pod security (ARGS=… for pytest)
 	@exec $(VENV) $(GUARD) $(VENV) -m pytest tests/charts $(ARGS)
 
+.PHONY: locks
+locks: setup ## pin every library of the images anew, with hashes, in locks/
+	@$(VENV) -m tools.locks
+
+.PHONY: sbom
+sbom: setup-serve ## write dist/adscore.cdx.json, the worker's libraries as CycloneDX
+	@$(VENV) -m tools.locks sbom
+
 .PHONY: docs
 docs: setup ## write what is made from the code: docs/settings.md, docs/metrics.md, parts of the chart
 	@$(VENV) -m tools.docs
