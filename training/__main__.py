@@ -89,19 +89,23 @@ def synth(out: Path, photos: Path, count: int, seed: int) -> None:
 
 
 def main() -> None:
-    """Run the command line: 0 done, 2 wrong usage or configuration, 3 something needed is unavailable."""
+    """Run the command line: 0 done, 2 wrong usage, configuration or data, 3 a model is unavailable, 130 interrupted."""
     try:
-        cli(prog_name="adscore-train")
+        cli(prog_name="adscore-train", standalone_mode=False)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(0)
-    except (ValueError, OSError, FloatingPointError) as error:
-        _say(f"adscore-train: {error}")
-        sys.exit(2)
+    # By name: the checkpoint's module needs torch, which a wrong option shouldn't wait for.
     except Exception as error:
-        if type(error).__name__ not in {"BundleError", "CheckpointError"}:
+        unavailable = type(error).__name__ in {"BundleError", "CheckpointError"}
+        if not unavailable and not isinstance(error, (ValueError, OSError, FloatingPointError)):
             raise
         _say(f"adscore-train: {error}")
-        sys.exit(3)
+        sys.exit(3 if unavailable else 2)
 
 
 def _say(line: str) -> None:

@@ -23,6 +23,7 @@ CLASS_HEADS = (
     "theme", "sentiment", "emotion", "audience", "call_to_action", "monetary_mention", "object", "dominant_colour",
     "trust",
 )  # fmt: skip
+VALUE_HEADS = ("ctr", "share_likelihood", "attention")
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,15 @@ def _adfusion_loss(
     targets = adfusion.Targets(
         classes={name: labels[name] for name in CLASS_HEADS if name in labels},
         keywords=labels.get("keywords"),
-        values={name: labels[name].float() for name in ("ctr", "share_likelihood", "attention") if name in labels},
+        values={name: labels[name].float() for name in VALUE_HEADS if name in labels},
     )
-    return adfusion.loss(output, targets, weights=adfusion.Weights()._replace(**weights))
+    own = {name: weight for name, weight in weights.items() if name not in VALUE_HEADS}
+    terms = adfusion.loss(output, targets, weights=adfusion.Weights()._replace(**own))
+    # A click is rare: between the mean rate and the truth lie thousandths of log-loss, where a class head gains whole
+    # units. Without a weight of their own these heads learn their mean and nothing more.
+    for name in targets.values:
+        terms["total"] = terms["total"] + (weights.get(name, 1.0) - 1.0) * terms[name]
+    return terms
 
 
 def _adfusion_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
@@ -101,7 +108,7 @@ def _adfusion_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
     ctr = served["ctr"].astype(np.float64)
     measured |= {f"ctr/{name}": v for name, v in measures.click_metrics(clicks, impressions, ctr).items()}
     measured["ctr/spearman"] = measures.spearman(labels["ctr"].astype(np.float64), ctr)
-    for name in ("share_likelihood", "attention"):
+    for name in VALUE_HEADS[1:]:
         truth, value = labels[name].astype(np.float64), served[name].astype(np.float64)
         measured |= {f"{name}/pearson": measures.pearson(truth, value), f"{name}/mae": measures.mae(truth, value)}
     for name in CLASS_HEADS:
