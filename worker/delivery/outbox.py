@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -118,7 +119,8 @@ class AtLeastOnceOutbox:
     def close(self, timeout_seconds: float) -> None:
         """Close the producer; what is not acknowledged by then stays uncommitted and is done again."""
         self._closing = True
-        self._producer.close(timeout=timeout_seconds)
+        with suppress(KafkaError):  # the reason to close is the one to be told
+            self._producer.close(timeout=timeout_seconds)
 
 
 def append(
