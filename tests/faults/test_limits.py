@@ -53,7 +53,7 @@ def _dry_run(stack, topics, start_worker, sent) -> None:
     assert lines[2]["provenance"]["offset"] == sent[9][1]
     bad, gone, odd, twice = lines[5:]
     assert (bad["input"], bad["creative_id"], bad["status"]) == (f"{topics.input}:0:{sent[12][1]}", "bad", "failed")
-    assert bad["errors"][0]["code"] == "bad_image"
+    assert bad["errors"][0]["code"] == "unsupported_format"
     assert gone == {"creative_id": "gone", "status": "withdrawn"}
     assert odd["errors"][0]["code"] == "bad_event"
     assert twice["lastmod"] == LASTMOD + 1, "the older revision is superseded, in a dry run too"
