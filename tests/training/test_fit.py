@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -74,6 +75,22 @@ def test_calibrating_again_changes_nothing(run, photo_root):
     found = call("calibrate", run, "--root", photo_root)
     assert json.loads(found.stdout) == checkpoint.load(run).metrics
     assert checkpoint.load(run).served == before
+
+
+def test_a_run_is_measured_like_a_bundle(run, tmp_path):
+    lines = ["clickability_test_id,headline,impressions,clicks"]
+    lines += [f"t,Save {n}% today,1000,{10 * n}" for n in range(1, 4)]
+    (tmp_path / "packages.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    rows = tmp_path / "rows.jsonl"
+    found = call("evaluate", run, "--dataset", "upworthy_ctr", "--root", tmp_path, "--json", "--predictions", rows)
+    report = json.loads(found.stdout)
+    assert (report["model"], report["rows"], report["text"]) == ("adfusion", 3, ["headline"])
+    assert set(report["metrics"]) == {
+        "pair_accuracy", "ctr/log_loss", "ctr/auc", "ctr/brier", "ctr/ece", "ctr/pcoc",
+    }  # fmt: skip
+    scores = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert [score["row"] for score in scores] == [0, 1, 2]
+    assert all(0 < score["score"] < 1 for score in scores)
 
 
 def test_options_that_the_model_does_not_have_are_named(photo_root, tmp_path):
