@@ -106,7 +106,8 @@ def worker_rate(items: list[Sample], servers: str, redis_url: str, round_number:
         "ADSCORE_LOG__LEVEL": "warning",
     }
     adscore = [sys.executable, "-m", "worker"]
-    subprocess.run([*adscore, "topics", "create", "--partitions", "2"], env=environment, check=True, capture_output=True)
+    create = [*adscore, "topics", "create", "--partitions", "2"]
+    subprocess.run(create, env=environment, check=True, capture_output=True)
     producer = KafkaProducer(bootstrap_servers=servers, max_request_size=16 << 20)
     for item in items:
         producer.send(f"in-{suffix}", item.event, key=item.key)

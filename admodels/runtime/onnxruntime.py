@@ -31,7 +31,7 @@ class OnnxRuntimeRunner:
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001  the binding raises its own classes, none of them public
+        except Exception as error:
             raise EngineError(f"ONNX Runtime can't load the model: {type(error).__name__}") from error
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self.outputs = tuple(item.name for item in self._session.get_outputs())
@@ -42,6 +42,6 @@ class OnnxRuntimeRunner:
             values = self._session.run(self.outputs, {name: feeds[name] for name in self.inputs})
         except KeyError as error:
             raise EngineError(f"the engine needs an input named {error.args[0]!r}") from error
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {type(error).__name__}") from error
         return dict(zip(self.outputs, values, strict=True))

@@ -96,7 +96,8 @@ def test_a_broker_paused_when_the_stack_stops_leaves_nothing(stack: Stack) -> No
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_outlives_the_owner_however_it_ends(stack: Stack, tmp_path: Path, number: signal.Signals) -> None:
     marker = tmp_path / "env"
-    nested = f"touch $(mktemp -d)/x; env > '{marker}.new'; mv '{marker}.new' '{marker}'; (trap '' TERM; sleep 300) & exec sleep 300"
+    nested = f"touch $(mktemp -d)/x; env > '{marker}.new'; mv '{marker}.new' '{marker}'; "
+    nested += "(trap '' TERM; sleep 300) & exec sleep 300"
     run = subprocess.Popen([*STACK, "run", "--", "sh", "-c", nested])
     try:
         wait_until(marker.exists, 60)
