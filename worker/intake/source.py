@@ -7,6 +7,7 @@ that thread; the pipeline's own loop does the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -175,8 +176,9 @@ class Source:
         return lags
 
     def close(self, timeout_ms: int) -> None:
-        """Leave the group."""
-        self._consumer.close(autocommit=False, timeout_ms=timeout_ms)
+        """Leave the group; brokers that are away find out by themselves."""
+        with suppress(KafkaError):  # it would hide the reason of the end
+            self._consumer.close(autocommit=False, timeout_ms=timeout_ms)
 
     def _offsets(self, offsets: Mapping[int, int]) -> dict[TopicPartition, OffsetAndMetadata]:
         return {
