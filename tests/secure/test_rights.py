@@ -1,0 +1,139 @@
+"""The rendered chart against servers that demand everything: the documented rights suffice, and each one is needed."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.secure.conftest import Tenant
+from tests.secure.servers import Secure
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+
+
+def rights(tenant: Tenant, *, exactly_once: bool = False) -> dict[str, tuple[str, ...]]:
+    """docs/operations.md, "Rights", for the worker's principal."""
+    topics = tenant.topics
+    wanted = {
+        f"{operation} {kind}": ("topic", topics[kind], operation)
+        for kind, operations in {
+            "input": ("READ", "DESCRIBE", "DESCRIBE_CONFIGS"),
+            "output": ("WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"),
+            "dlq": ("WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"),
+        }.items()
+        for operation in operations
+    }
+    wanted["READ group"] = ("group", tenant.name, "READ")
+    if exactly_once:
+        for operation in ("WRITE", "DESCRIBE"):
+            wanted[f"{operation} transactional id"] = ("transactional_id", tenant.name, operation, "PREFIXED")
+    return wanted
+
+
+def send(secure: Secure, tenant: Tenant, *values: bytes) -> None:
+    from kafka import KafkaProducer
+
+    producer = KafkaProducer(bootstrap_servers=secure.plain)
+    for value in values:
+        producer.send(tenant.topics["input"], value=value, key=b"cr-1").get(20)
+    producer.close()
+
+
+def creative() -> bytes:
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 48), "teal").save(picture, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+    return json.dumps({"ad": {"id": "cr-1", "display": {"banner": {"img": url}}}, "ocr_text": ""}).encode()
+
+
+def published(secure: Secure, tenant: Tenant, kind: str) -> int:
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(bootstrap_servers=secure.plain)
+    place = TopicPartition(tenant.topics[kind], 0)
+    (end,) = consumer.end_offsets([place]).values()
+    consumer.close()
+    return end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
+def test_the_documented_rights_suffice(
+    delivery: str,
+    secure: Secure,
+    make_tenant: Callable[..., Tenant],
+    grant: Callable[..., None],
+    adscore: Callable[..., Any],
+) -> None:
+    tenant = make_tenant(f"config.kafka.delivery={delivery}")
+    grant(tenant.user, *rights(tenant, exactly_once=delivery == "exactly-once").values())
+    send(secure, tenant, creative(), b"not JSON")
+    done = adscore("--config", str(tenant.config), "worker", "--max-messages", "2", seconds=120)
+    assert done.returncode == 0, done.stderr
+    assert published(secure, tenant, "output") >= 1
+    assert published(secure, tenant, "dlq") >= 1
+    assert "redis" not in done.stderr.lower(), done.stderr
+
+
+NEEDED = [
+    ("DESCRIBE_CONFIGS input", "input"),
+    ("READ input", "input"),
+    ("WRITE output", "output"),
+    ("WRITE dlq", "dlq"),
+    ("READ group", "group"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("missing", "named"), NEEDED)
+def test_each_missing_right_is_told_and_ends_the_worker(
+    missing: str,
+    named: str,
+    secure: Secure,
+    make_tenant: Callable[..., Tenant],
+    grant: Callable[..., None],
+    adscore: Callable[..., Any],
+) -> None:
+    tenant = make_tenant()
+    wanted = rights(tenant)
+    left = {name: right for name, right in wanted.items() if name != missing}
+    # Kafka's Read and Write imply Describe; DescribeConfigs on the others stays.
+    grant(tenant.user, *left.values())
+    send(secure, tenant, creative(), b"not JSON")
+    began = time.monotonic()
+    done = adscore("--config", str(tenant.config), "worker", "--max-messages", "2", seconds=90)
+    assert done.returncode == 3, done.stderr
+    assert time.monotonic() - began < 60
+    assert tenant.topics.get(named, tenant.name) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_wrong_password_ends_with_3_and_says_what_to_check(
+    make_tenant: Callable[..., Tenant], adscore: Callable[..., Any]
+) -> None:
+    done = adscore("--config", str(make_tenant(password="wrong").config), "worker", seconds=60)
+    assert done.returncode == 3, done.stderr
+    assert "password" in done.stderr
+    assert "wrong" not in done.stderr
+
+
+@pytest.mark.slow
+def test_doctor_finds_everything_in_order_by_the_rendered_settings(
+    make_tenant: Callable[..., Tenant], grant: Callable[..., None], adscore: Callable[..., Any], tmp_path: Path
+) -> None:
+    tenant = make_tenant()
+    shadow = [("topic", tenant.topics["shadow"], operation) for operation in ("DESCRIBE", "DESCRIBE_CONFIGS")]
+    grant(tenant.user, *rights(tenant).values(), *shadow)
+    done = adscore("--config", str(tenant.config), "doctor", "--json", seconds=90)
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["kafka"]["status"] == "ok", checks
+    assert checks["redis"]["status"] == "ok", checks
