@@ -58,7 +58,6 @@ def test_a_kill_repeats_only_the_last_second_and_what_lies_behind_the_oldest_unf
         wait_for(lambda: committed(servers, topics.group_id, topics.input) == done, f"never committed {done}")
         time.sleep(COMMIT_EVERY_MS / 1_000)
         assert committed(servers, topics.group_id, topics.input) == done, "an offset went past the unfinished record"
-        killed_ms = time.time_ns() // 1_000_000
         worker.signal(signal.SIGKILL)
         worker.wait()
         gate.open()
@@ -68,7 +67,6 @@ def test_a_kill_repeats_only_the_last_second_and_what_lies_behind_the_oldest_unf
     after.check(repeats=True)
     behind = {place for place in late if place[0] == 0}
     assert set(after.repeated) == behind, "behind the held record all are done again, and nothing else is"
-    assert all(found.timestamp_ms < killed_ms for found in read_all(servers, topics.output) if found.partition == 9)
 
 
 @pytest.mark.slow
