@@ -20,16 +20,14 @@ pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
 
 def rights(tenant: Tenant, *, exactly_once: bool = False) -> dict[str, tuple[str, ...]]:
-    """docs/operations.md, "Rights", for the worker's principal."""
+    """docs/operations.md, "Rights", for the worker's principal. Kafka's Read and Write imply Describe."""
     topics = tenant.topics
     wanted = {
-        f"{operation} {kind}": ("topic", topics[kind], operation)
-        for kind, operations in {
-            "input": ("READ", "DESCRIBE", "DESCRIBE_CONFIGS"),
-            "output": ("WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"),
-            "dlq": ("WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"),
-        }.items()
-        for operation in operations
+        "READ input": ("topic", topics["input"], "READ"),
+        "WRITE output": ("topic", topics["output"], "WRITE"),
+        "DESCRIBE_CONFIGS output": ("topic", topics["output"], "DESCRIBE_CONFIGS"),
+        "WRITE dlq": ("topic", topics["dlq"], "WRITE"),
+        "DESCRIBE_CONFIGS dlq": ("topic", topics["dlq"], "DESCRIBE_CONFIGS"),
     }
     wanted["READ group"] = ("group", tenant.name, "READ")
     if exactly_once:
@@ -84,9 +82,10 @@ def test_the_documented_rights_suffice(
 
 
 NEEDED = [
-    ("DESCRIBE_CONFIGS input", "input"),
     ("READ input", "input"),
     ("WRITE output", "output"),
+    ("DESCRIBE_CONFIGS output", "output"),
+    ("DESCRIBE_CONFIGS dlq", "dlq"),
     ("WRITE dlq", "dlq"),
     ("READ group", "group"),
 ]
@@ -105,7 +104,6 @@ def test_each_missing_right_is_told_and_ends_the_worker(
     tenant = make_tenant()
     wanted = rights(tenant)
     left = {name: right for name, right in wanted.items() if name != missing}
-    # Kafka's Read and Write imply Describe; DescribeConfigs on the others stays.
     grant(tenant.user, *left.values())
     send(secure, tenant, creative(), b"not JSON")
     began = time.monotonic()
@@ -131,8 +129,8 @@ def test_doctor_finds_everything_in_order_by_the_rendered_settings(
     make_tenant: Callable[..., Tenant], grant: Callable[..., None], adscore: Callable[..., Any], tmp_path: Path
 ) -> None:
     tenant = make_tenant()
-    shadow = [("topic", tenant.topics["shadow"], operation) for operation in ("DESCRIBE", "DESCRIBE_CONFIGS")]
-    grant(tenant.user, *rights(tenant).values(), *shadow)
+    look = [("topic", tenant.topics[kind], "DESCRIBE_CONFIGS") for kind in ("input", "shadow")]
+    grant(tenant.user, *rights(tenant).values(), *look, ("topic", tenant.topics["shadow"], "DESCRIBE"))
     done = adscore("--config", str(tenant.config), "doctor", "--json", seconds=90)
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert checks["kafka"]["status"] == "ok", checks

@@ -10,7 +10,7 @@ import click
 
 from worker.commands import edge, kafka
 from worker.commands.inputs import Item, items
-from worker.commands.topics import described
+from worker.commands.topics import described, max_message_bytes
 from worker.delivery.dead_letters import fits
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def publish(paths: tuple[str, ...]) -> None:
         if topic not in configs:
             raise kafka.no_topic(topic)
         with kafka.producer(settings.kafka) as client:
-            sent, failed = _send(client, topic, creatives, int(configs[topic]["max.message.bytes"]))
+            sent, failed = _send(client, topic, creatives, max_message_bytes(configs, topic))
     click.echo(f"published {sent} to {topic}" + (f", {failed} failed" if failed else ""), err=True)
     if failed:
         raise click.exceptions.Exit(edge.FAILED)

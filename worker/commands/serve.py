@@ -11,7 +11,7 @@ import structlog
 from worker.commands import clients, edge, kafka
 from worker.commands.compose import redis_link, score_cache, scoring_flow
 from worker.commands.topic_watch import TopicWatch
-from worker.commands.topics import described, policies
+from worker.commands.topics import described, max_message_bytes, policies
 from worker.commands.worker import signals, worker_name
 from worker.delivery.marks import Marks
 from worker.delivery.revisions import Revisions
@@ -27,7 +27,6 @@ from worker.pipeline.worker import RunLimits, Worker
 from worker.settings_schema import Settings
 
 STUCK_SECONDS = 60.0
-BROKER_DEFAULT_MAX_BYTES = 1_048_588
 DAY_SECONDS = 86_400
 LEAVE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
@@ -100,12 +99,12 @@ def _delivery(settings: Settings) -> Delivery:
                 exit_code=edge.UNAVAILABLE,
             )
         found = described(client, [policy.name for policy in wanted])
-    sizes = [int(found[policy.name].get("max.message.bytes", BROKER_DEFAULT_MAX_BYTES)) for policy in wanted]
+    sizes = [max_message_bytes(found, policy.name) for policy in wanted[1:]]
     return Delivery(
         output_topic=settings.kafka.output_topic,
         dlq_topic=settings.kafka.dlq_topic,
-        max_output_bytes=sizes[1],
-        max_dlq_bytes=sizes[2],
+        max_output_bytes=sizes[0],
+        max_dlq_bytes=sizes[1],
         source=settings.event.source,
         worker_id=worker_name(settings.worker_id),
         max_consecutive_dead_letters=settings.dlq.max_consecutive,

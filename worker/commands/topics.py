@@ -60,6 +60,9 @@ def differences(wanted: list[Policy], found: Mapping[str, Mapping[str, str]]) ->
         if configs is None:
             told.append(f"{policy.name} ({policy.setting}) doesn't exist")
             continue
+        if not configs:
+            told.append(f"{policy.name}: its configuration can't be read: grant DescribeConfigs to this principal")
+            continue
         if configs["cleanup.policy"] != policy.cleanup:
             told.append(f"{policy.name}: cleanup.policy is {configs['cleanup.policy']}, not {policy.cleanup}")
         room[policy.setting] = int(configs["max.message.bytes"])
@@ -72,7 +75,7 @@ def differences(wanted: list[Policy], found: Mapping[str, Mapping[str, str]]) ->
 
 
 def described(client: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
-    """Topic → configuration of those that exist."""
+    """Topic → configuration of those that exist; empty where this principal may not read it."""
     from kafka.admin import ConfigResource, ConfigResourceType
 
     there = [name for name in names if name in set(client.list_topics())]
@@ -81,6 +84,17 @@ def described(client: KafkaAdminClient, names: list[str]) -> dict[str, dict[str,
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
     answers: Any = client.describe_configs(resources, config_filter="all")["topic"]
     return {name: {key: entry["value"] for key, entry in answers[name].items()} for name in there}
+
+
+def max_message_bytes(found: Mapping[str, Mapping[str, str]], topic: str) -> int:
+    """What a described topic takes. Raises FatalError (exit status 3) where this principal may not know."""
+    if not found[topic]:
+        # A guess would cut dead letters that the topic could hold.
+        raise FatalError(
+            f"no right to read the configuration of topic {topic}: grant DescribeConfigs on it to this principal",
+            exit_code=edge.UNAVAILABLE,
+        )
+    return int(found[topic]["max.message.bytes"])
 
 
 @click.group()
