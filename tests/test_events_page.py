@@ -18,9 +18,8 @@ pytestmark = pytest.mark.skipif(shutil.which("kcat") is None, reason="there is n
 
 def run(block: str, topics) -> str:
     """As on the page, but on this test's topics."""
-    block = block.replace("-t creatives.enriched", f"-t {topics.output}").replace(
-        "-t creatives ", f"-t {topics.input} "
-    )
+    block = block.replace("-t creatives.enriched", f"-t {topics.output}")
+    block = re.sub(r"-t creatives\b", f"-t {topics.input}", block)
     shell = ["bash", "-euo", "pipefail", "-c", block]
     done = subprocess.run(shell, cwd=ROOT, env=topics.env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -54,6 +54,8 @@ def test_what_the_command_leaves_behind_is_ended_even_a_daemon(tmp_path: Path) -
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_passed_on_once(tmp_path: Path, number: signal.Signals) -> None:
+    if signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip(f"{number.name} is ignored here (nohup does that), and so it is by every child")
     note = tmp_path / "heard"
     name = number.name.removeprefix("SIG")
     ready = tmp_path / "ready"
