@@ -34,17 +34,14 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     ports, folder = free_ports(), tmp_path_factory.mktemp("secure")
     for name in ("kafka", "redis"):
         (folder / name).mkdir()
-    servers = []
     try:
-        servers += [kafka(folder / "kafka", ports, USERS), redis(folder / "redis", ports["redis"], [redis_acl()])]
-        for server in servers:
-            server.start()
+        servers = [kafka(folder / "kafka", ports, USERS), redis(folder / "redis", ports["redis"], [redis_acl()])]
     except StackUnavailableError as error:
-        for server in servers:
-            server.stop(0)
         if os.environ.get("CI"):
             pytest.fail(str(error))
         pytest.skip(str(error))
+    for server in servers:
+        server.start()
     bundle = folder / "ca.crt"
     bundle.write_text("".join((folder / name / "ca.crt").read_text() for name in ("kafka", "redis")))
     yield Secure(f"127.0.0.1:{ports['plain']}", f"127.0.0.1:{ports['secure']}", ports["redis"], bundle)
