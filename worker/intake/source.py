@@ -19,6 +19,7 @@ from kafka.structs import MemberState, OffsetAndMetadata
 
 from worker.types import Origin, Record
 
+REJOIN_POLL_MS = 100
 _log = structlog.get_logger(__name__)
 
 
@@ -95,6 +96,9 @@ class Source:
 
     def poll(self, timeout_ms: int, max_records: int) -> list[Record]:
         """Received records, in order per partition. Also drives the group's membership: call it often."""
+        if self._consumer._coordinator.need_rejoin():
+            # A poll without time to spare never joins again, and a full pipeline polls like that.
+            timeout_ms = max(timeout_ms, REJOIN_POLL_MS)
         polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
         return [
             Record(

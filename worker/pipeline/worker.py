@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 import structlog
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, RebalanceInProgressError
 
 from admodels.runtime.runner import EngineLostError
 from worker.errors import CreativeError, FatalError
@@ -277,24 +277,25 @@ class Worker:
 
     def _commit_last(self, deadline: float) -> None:
         self._advance()
-        offsets = self.holdings.committable()
-        left_ms = max(1, int((deadline - time.monotonic()) * 1000))
-        try:
-            if offsets:
+        while offsets := self.holdings.committable():
+            left_ms = max(1, int((deadline - time.monotonic()) * 1000))
+            try:
                 self._source.commit_and_wait(offsets, left_ms // 2)
-        except KafkaError as error:
-            raise FatalError(
-                f"the broker didn't take the last offsets within the drain's time-out ({type(error).__name__}); "
-                "what was published behind them will be published again",
-                exit_code=3,
-            ) from error
+                break
+            except RebalanceInProgressError as error:
+                # The group takes no offsets until all have joined again; polling does that.
+                if time.monotonic() >= deadline - 0.1 * self._limits.drain_seconds:
+                    raise _uncommitted(error) from error
+                self._refuse(self._source.poll(POLL_MS, 1))
+            except KafkaError as error:
+                raise _uncommitted(error) from error
         if self._deliverer.unsettled:
             raise FatalError(
                 f"the broker didn't acknowledge {self._deliverer.unsettled} records within the drain's time-out; "
                 "their offsets are not committed, they will be done again",
                 exit_code=3,
             )
-        _log.info("drained", committed=len(offsets), left=self.holdings.inflight)
+        _log.info("drained", left=self.holdings.inflight)
         self.leave(max(0.001, (deadline - time.monotonic()) / 2))
 
     def leave(self, timeout_seconds: float) -> None:
@@ -304,3 +305,11 @@ class Worker:
                 # What was given up is innocent; a lost engine is a death, and its marks stay.
                 self._suspects.clear()
             self._source.close(int(timeout_seconds * 1000))
+
+
+def _uncommitted(error: KafkaError) -> FatalError:
+    return FatalError(
+        f"the broker didn't take the last offsets within the drain's time-out ({type(error).__name__}); "
+        "what was published behind them will be published again",
+        exit_code=3,
+    )

@@ -7,7 +7,12 @@ from typing import Any
 
 import orjson
 import pytest
-from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RebalanceInProgressError,
+    UnknownTopicOrPartitionError,
+)
 
 from tests.fakes import FakeMarks, FakeOutbox, FakeSource, ManualFlow, eventually, record
 from worker.delivery.revisions import Revisions
@@ -453,3 +458,19 @@ def test_what_is_held_is_marked_until_it_is_finished(make: Any) -> None:
     rig.flow.finish("cr-0-0")
     eventually(lambda: rig.source.committed.get(0) == 2)
     assert rig.marks.marks == {0: {}}
+
+
+def test_the_last_commit_waits_for_a_rebalance_to_end(make: Any) -> None:
+    rig = make()
+    rig.offer(record(0))
+    rig.start()
+    eventually(lambda: rig.flow.submitted)
+    rig.source.fail_commit = RebalanceInProgressError()
+    rig.flow.finish("cr-0-0")
+    eventually(lambda: rig.count("scored") == 1)
+    rig.worker.stop()
+    time.sleep(0.2)
+    assert rig.thread.is_alive()
+    rig.source.fail_commit = None
+    assert rig.ended() is None
+    assert rig.source.committed == {0: 1}
