@@ -2,6 +2,8 @@
 
 import pytest
 
+from tools.helm import render
+
 
 def test_keda_takes_the_replicas_over(chart) -> None:
     assert chart("plain").one("Deployment")["spec"]["replicas"] == 1
@@ -27,6 +29,12 @@ def test_numbers_for_keda_are_strings_of_digits(number: str, chart) -> None:
     metadata = chart(sets=sets).one("ScaledObject")["spec"]["triggers"][0]["metadata"]
     assert (metadata["lagThreshold"], metadata["activationLagThreshold"]) == (number, number)
     assert all(isinstance(value, str) for value in metadata.values())
+
+
+def test_a_threshold_may_be_written_as_text(tmp_path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text('keda: {enabled: true, lagThreshold: "250"}')
+    assert render(values).one("ScaledObject")["spec"]["triggers"][0]["metadata"]["lagThreshold"] == "250"
 
 
 def test_the_topic_is_always_set(chart) -> None:

@@ -86,6 +86,12 @@ def test_only_tmp_and_the_engine_cache_are_writable(shape: str, writable: set[st
     assert {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")} == writable
 
 
+def test_the_platform_may_choose_the_user(chart) -> None:
+    sets = [f"podSecurityContext.{name}=null" for name in ("runAsUser", "runAsGroup", "fsGroup")]
+    context = pod(chart(sets=sets))["securityContext"]
+    assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
 def test_no_container_has_an_environment(every_shape: str, chart) -> None:
     found = [box for item in chart(every_shape).objects for spec in pods(item) for box in containers(spec)]
     assert [box["name"] for box in found if "env" in box or "envFrom" in box] == []
