@@ -34,8 +34,7 @@ def rights(tenant: Tenant, *, exactly_once: bool = False) -> dict[str, tuple[str
     }
     wanted["READ group"] = ("group", tenant.name, "READ")
     if exactly_once:
-        for operation in ("WRITE", "DESCRIBE"):
-            wanted[f"{operation} transactional id"] = ("transactional_id", tenant.name, operation, "PREFIXED")
+        wanted["WRITE transactional id"] = ("transactional_id", tenant.name, "WRITE", "PREFIXED")
     return wanted
 
 
@@ -108,6 +107,7 @@ NEEDED = [
     ("DESCRIBE_CONFIGS dlq", "dlq"),
     ("WRITE dlq", "dlq"),
     ("READ group", "group"),
+    ("WRITE transactional id", "transactional id"),
 ]
 
 
@@ -121,8 +121,9 @@ def test_each_missing_right_is_told_and_ends_the_worker(
     grant: Callable[..., None],
     adscore: Callable[..., Any],
 ) -> None:
-    tenant = make_tenant()
-    wanted = rights(tenant)
+    exactly_once = "transactional" in missing
+    tenant = make_tenant(f"config.kafka.delivery={'exactly-once' if exactly_once else 'at-least-once'}")
+    wanted = rights(tenant, exactly_once=exactly_once)
     left = {name: right for name, right in wanted.items() if name != missing}
     grant(tenant.user, *left.values())
     send(secure, tenant, creative(), b"not JSON")
