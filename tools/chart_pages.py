@@ -30,6 +30,14 @@ CONFIG_HEAD = """\
 IN_A_CLUSTER: dict[str, Any] = {"kafka.bootstrap_servers": ["kafka:9092"], "models.dir": "", "log.format": "json"}
 # Not in `config`: a secret, and what has a value of its own.
 ELSEWHERE = {"kafka.sasl_password": "existingSecrets.kafka.sasl_password", "http.port": "http.port"}
+# What templates read themselves: it may not be left to the worker's defaults by a null.
+READ_BY_TEMPLATES = {
+    "kafka": ["bootstrap_servers", "group_id", "input_topic", "output_topic", "security_protocol"],
+    "redis": [],
+    "fetch": ["allowed_hosts"],
+    "http": [],
+    "drain": ["timeout_seconds"],
+}
 
 
 def config_default(name: str, field: FieldInfo) -> Any:
@@ -91,7 +99,9 @@ def _config_schema() -> dict[str, Any]:
     refused = "Refused here: existingSecrets.kafka.sasl_password names the Secret that holds it."
     tree["kafka"]["properties"]["sasl_password"] = {"type": "string", "description": refused}
     tree["redis"]["properties"]["url"]["description"] += " One with a password is refused: existingSecrets.redis.url."
-    return _closed(tree)
+    for group_name, leaves in READ_BY_TEMPLATES.items():
+        tree[group_name]["required"] = leaves
+    return _closed(tree) | {"required": ["backend", *READ_BY_TEMPLATES]}
 
 
 def _closed(properties: dict[str, Any]) -> dict[str, Any]:
