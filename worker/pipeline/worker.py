@@ -29,6 +29,8 @@ _log = structlog.get_logger(__name__)
 POLL_MS = 100
 BUSY_WAIT_SECONDS = 0.02
 REJOIN_SECONDS = 1.0
+COMMIT_ANSWER_SECONDS = 10.0
+"""An answer that takes longer may never come; committing the same offsets again does no harm."""
 MAX_INFLIGHT_BYTES = 256 * 1024 * 1024
 
 
@@ -58,7 +60,7 @@ class Worker:
         self._received = 0
         self._busy_at = 0.0
         self._commit_at = 0.0
-        self._committing = False
+        self._committing_since: float | None = None
         self._joined_at: float | None = None
         self.turned_at = time.monotonic()
         """When the loop last turned; for `/livez`."""
@@ -205,7 +207,8 @@ class Worker:
 
     def _commit_when_due(self) -> None:
         now = time.monotonic()
-        if now < self._commit_at or self._committing or self._rewinding.is_set():
+        unanswered = self._committing_since is not None and now - self._committing_since < COMMIT_ANSWER_SECONDS
+        if now < self._commit_at or unanswered or self._rewinding.is_set():
             return
         self._commit_at = now + self._limits.commit_interval_seconds
         self._advance()
@@ -213,7 +216,7 @@ class Worker:
         for partition, lag in self._source.lag().items():
             self._metrics.lag.labels(str(partition)).set(lag)
         if offsets:
-            self._committing = True
+            self._committing_since = now
             self._source.commit(offsets, lambda error: self._committed(offsets, owners, error))
 
     def _advance(self) -> None:
@@ -224,7 +227,7 @@ class Worker:
                 self.holdings.advanced(assignment, position)
 
     def _committed(self, offsets: dict[int, int], owners: dict[int, Assignment], error: Exception | None) -> None:
-        self._committing = False
+        self._committing_since = None
         self._metrics.commits.labels("error" if error else "ok").inc()
         if error is not None:
             _log.warning("commit_failed", error=type(error).__name__)
