@@ -25,6 +25,7 @@ from worker.pipeline.scoring import ScoringFlow
 from worker.pipeline.suspects import Suspects
 from worker.pipeline.worker import RunLimits, Worker
 from worker.settings_schema import Settings
+from worker.types import HEADS
 
 STUCK_SECONDS = 60.0
 DAY_SECONDS = 86_400
@@ -34,6 +35,8 @@ _log = structlog.get_logger(__name__)
 
 def serve(settings: Settings, *, max_messages: int | None, until_idle: float | None) -> int:
     """Run the worker until it is stopped; the exit status. Raises FatalError."""
+    if any(getattr(settings.shadow, head) for head in HEADS):
+        raise FatalError("ADSCORE_SHADOW__… is set, and this build runs no candidate models: unset it", exit_code=2)
     transactional = settings.kafka.delivery == "exactly-once"
     metrics = Metrics()
     with signals() as noted:
