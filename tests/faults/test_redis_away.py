@@ -1,5 +1,7 @@
 """Redis is gone, comes back, hangs: every event comes out whole, and the cache says what happened."""
 
+import time
+
 import pytest
 
 from tests.faults.creatives import bare
@@ -9,12 +11,13 @@ from tests.faults.wire import publish
 EACH = 60
 FETCH_THREADS = 16
 HEADS = 3
+BREAKER_SECONDS = 0.5
 
 
 @pytest.mark.slow
 def test_no_event_suffers_while_redis_is_away(stack, topics, start_worker) -> None:
     servers = stack.bootstrap_servers
-    worker = start_worker(topics, ADSCORE_REDIS__BREAKER_SECONDS="0.5").wait_ready()
+    worker = start_worker(topics, ADSCORE_REDIS__BREAKER_SECONDS=str(BREAKER_SECONDS)).wait_ready()
     sent, errors = [], []
 
     def offer(creative: str) -> None:
@@ -27,11 +30,13 @@ def test_no_event_suffers_while_redis_is_away(stack, topics, start_worker) -> No
     stack.stop_redis()
     offer("gone")
     stack.start_redis()
+    time.sleep(2 * BREAKER_SECONDS)
     offer("back")
     stack.pause_redis()
     offer("hung")
     hung = errors[-1] - errors[-2]
     stack.resume_redis()
+    time.sleep(2 * BREAKER_SECONDS)
     offer("again")
     assert not worker.ended
     after = ledger(servers, topics, sent)

@@ -147,7 +147,8 @@ class Holdings:
 
     def committable(self, partitions: set[int] | None = None) -> dict[int, int]:
         """Hook: what may be committed of these partitions (of all, where none are named)."""
-        if not self._commits:
+        if not self._commits or self._leaving:
+            # While leaving, kafka-python would wait for the answer as long as for any request, past the drain's time.
             return {}
         with self._changed:
             owned = {
