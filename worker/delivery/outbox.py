@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -119,8 +120,15 @@ class AtLeastOnceOutbox:
     def close(self, timeout_seconds: float) -> None:
         """Close the producer; what is not acknowledged by then stays uncommitted and is done again."""
         self._closing = True
-        with suppress(KafkaError):  # the reason to close is the one to be told
-            self._producer.close(timeout=timeout_seconds)
+
+        def close() -> None:
+            with suppress(KafkaError):  # the reason to close is the one to be told
+                self._producer.close(timeout=timeout_seconds)
+
+        # With a broker that hangs, kafka-python waits longer than it was told: it is left to itself then.
+        closing = threading.Thread(target=close, name="close", daemon=True)
+        closing.start()
+        closing.join(timeout_seconds)
 
 
 def append(
