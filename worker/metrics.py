@@ -126,6 +126,11 @@ class Metrics:
         self.breaker_open: Gauge = made["adscore_cache_breaker_open"]
         self.commits: Counter = made["adscore_commits_total"]
         self.rebalances: Counter = made["adscore_rebalances_total"]
+        # Known from the start, so that a rate over them begins at zero and not at their first event.
+        for result in ("ok", "error"):
+            self.commits.labels(result)
+        for kind in ("assigned", "revoked", "lost"):
+            self.rebalances.labels(kind)
 
 
 def _make(item: Declaration, registry: CollectorRegistry) -> Any:
