@@ -15,7 +15,8 @@ class Batcher(Generic[Item]):
     """
 
     def __init__(self, max_size: int, max_delay_seconds: float) -> None:
-        self._max_size = max_size
+        self.max_size = max_size
+        """Creatives in one batch; may change at any time."""
         self._max_delay = max_delay_seconds
         self._waiting: deque[tuple[float, Item]] = deque()
 
@@ -30,7 +31,7 @@ class Batcher(Generic[Item]):
         """Seconds until a batch is due: 0 when one is, None when nothing waits."""
         if not self._waiting:
             return None
-        if len(self._waiting) >= self._max_size:
+        if len(self._waiting) >= self.max_size:
             return 0.0
         return max(0.0, self._waiting[0][0] + self._max_delay - now)
 
@@ -38,4 +39,4 @@ class Batcher(Generic[Item]):
         """The batch that is due, or an empty list."""
         if self.due_in(now) != 0.0:
             return []
-        return [self._waiting.popleft()[1] for _ in range(min(self._max_size, len(self._waiting)))]
+        return [self._waiting.popleft()[1] for _ in range(min(self.max_size, len(self._waiting)))]

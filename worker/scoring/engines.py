@@ -15,7 +15,7 @@ import numpy as np
 
 from admodels.contract.bundle import Bundle, BundleError, canonical_json
 from admodels.runtime.runner import EngineError, Runner
-from worker.scoring.feeds import Encoded, Loaded, Prepared, isolated, own_inputs
+from worker.scoring.feeds import Encoded, Loaded, OutOfMemory, Prepared, isolated, own_inputs
 from worker.scoring.parts import Part, parts
 
 
@@ -65,14 +65,17 @@ class Engines:
         """Token ids for every bundle that reads text; `fields` are canonical copy and OCR text."""
         return {digest: encoder.encode(fields) for digest, encoder in self._texts.items()}
 
-    def score(self, batch: Sequence[Prepared]) -> list[Scored]:
-        """Score a batch; row i of the result belongs to `batch[i]`. Raises EngineLostError only."""
+    def score(self, batch: Sequence[Prepared], out_of_memory: OutOfMemory = lambda _: None) -> list[Scored]:
+        """Score a batch; row i of the result belongs to `batch[i]`. Raises EngineLostError only.
+
+        out_of_memory: told how many rows didn't fit, each time that some didn't; they are scored in smaller parts.
+        """
         results = [Scored() for _ in batch]
-        encoded = Encoded(batch, self._encoders)
+        encoded = Encoded(batch, self._encoders, out_of_memory)
         for head, items in self._heads.items():
             rows = [index for index, item in enumerate(batch) if head in item.wanted]
             for item in items:
-                for row, outcome in isolated(_runner(item, encoded), rows).items():
+                for row, outcome in isolated(_runner(item, encoded), rows, out_of_memory).items():
                     if isinstance(outcome, EngineError):
                         results[row].errors[head] = str(outcome)
                     else:
@@ -106,7 +109,7 @@ def _runner(item: Loaded, encoded: Encoded) -> Callable[[list[int]], list[Part]]
             feeds.update(own_inputs(item, encoded.batch, rows))
         made = parts(item.manifest, item.runner.infer(feeds), len(rows))
         if any(part is None for part in made):
-            raise EngineError("the engine gave what isn't a finite number")
+            raise EngineError("the engine gave what isn't a finite number in its range")
         return [part for part in made if part is not None]
 
     return run

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from admodels.contract.bundle import Bundle
 from admodels.contract.manifest import Manifest
 from admodels.contract.text import TextEncoder, pad
-from admodels.runtime.runner import EngineError, Runner
+from admodels.runtime.runner import EngineError, EngineMemoryError, Runner
 
 Arrays = dict[str, NDArray[Any]]
 Result = TypeVar("Result")
+OutOfMemory = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,11 @@ class Loaded:
 class Encoded:
     """The shared encoders' outputs for one batch, made when a head first asks for them."""
 
-    def __init__(self, batch: Sequence[Prepared], encoders: Mapping[str, Loaded]) -> None:
+    def __init__(
+        self, batch: Sequence[Prepared], encoders: Mapping[str, Loaded], out_of_memory: OutOfMemory = lambda _: None
+    ) -> None:
         self.batch = batch
+        self.out_of_memory = out_of_memory
         self._encoders = encoders
         self._chunks: dict[str, list[tuple[list[int], Arrays]]] = {digest: [] for digest in encoders}
         self._failed: dict[str, dict[int, EngineError]] = {digest: {} for digest in encoders}
@@ -86,7 +90,7 @@ class Encoded:
             self._chunks[digest].append((part, encoder.runner.infer(own_inputs(encoder, self.batch, part))))
             return [None] * len(part)
 
-        outcomes = isolated(run, missing)
+        outcomes = isolated(run, missing, self.out_of_memory)
         self._failed[digest].update({row: why for row, why in outcomes.items() if isinstance(why, EngineError)})
 
     def _gather(self, digest: str, rows: list[int], names: tuple[str, ...]) -> Arrays:
@@ -121,14 +125,23 @@ def own_inputs(item: Loaded, batch: Sequence[Prepared], rows: Sequence[int]) -> 
     return feeds
 
 
-def isolated(run: Callable[[list[int]], list[Result]], rows: list[int]) -> dict[int, Result | EngineError]:
-    """Run `rows` as one batch; on failure halve it until the rows that fail stand alone with their error."""
+def isolated(
+    run: Callable[[list[int]], list[Result]], rows: list[int], out_of_memory: OutOfMemory = lambda _: None
+) -> dict[int, Result | EngineError]:
+    """Run `rows` as one batch; on failure halve it until the rows that fail stand alone with their error.
+
+    out_of_memory: told how many rows the engine, or the process, had no memory for.
+    """
     if not rows:
         return {}
     try:
         return dict(zip(rows, run(rows), strict=True))
-    except EngineError as error:
-        if len(rows) == 1:
-            return {rows[0]: error}
+    except (EngineError, MemoryError) as error:
+        lacked = isinstance(error, EngineMemoryError | MemoryError)
+        failure = error if isinstance(error, EngineError) else EngineMemoryError("no memory for the engine's inputs")
+    if lacked:
+        out_of_memory(len(rows))
+    if len(rows) == 1:
+        return {rows[0]: failure}
     middle = len(rows) // 2
-    return isolated(run, rows[:middle]) | isolated(run, rows[middle:])
+    return isolated(run, rows[:middle], out_of_memory) | isolated(run, rows[middle:], out_of_memory)

@@ -1,11 +1,12 @@
 """From an engine's raw outputs to the parts of `scores` in the enriched event: calibrate, label, bucket, round.
 
 Each function takes the outputs of one bundle for a batch and returns one JSON-ready part per row, or None for a row
-whose numbers aren't finite (a made-up number is never published).
+whose numbers aren't finite or aren't in their range (a made-up number is never published).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,19 +25,29 @@ _UNCALIBRATED = {"sentiment_logits": Calibration(kind="temperature")}
 SENTIMENT_BUCKETS = {"negative": "neg", "neutral": "neu", "positive": "pos"}
 CTR_BUCKETS = ("low", "medium", "high")
 MAX_KEYWORDS = 10
+UNIT_OUTPUTS = ("score", "ctr", "share_likelihood", "attention")
+"""Outputs that are probabilities or shares, hence in [0, 1]."""
+ROUNDING = 1e-3
+"""How far outside half precision may put them; beyond, the engine is wrong."""
 KEYWORD_LOGIT = 0.0
 """A keyword holds at probability one half and above."""
 
 
 def parts(manifest: Manifest, outputs: Outputs, rows: int) -> list[Part | None]:
     """The parts that this bundle gives, one per row of the batch."""
-    finite = _finite_rows(outputs, rows)
     calibrated = {
         name: calibrate.apply(manifest.calibration.get(name, _UNCALIBRATED.get(name, _IDENTITY)), values)
         for name, values in outputs.items()
     }
+    sound = _finite_rows(outputs, rows) & _finite_rows(calibrated, rows)
+    for name in UNIT_OUTPUTS:
+        if name in calibrated:
+            values = calibrated[name].reshape(rows)
+            sound &= (values >= -ROUNDING) & (values <= 1 + ROUNDING)
+            calibrated[name] = np.clip(values, 0.0, 1.0)
     build = _BUILDERS[manifest.task]
-    return [build(manifest, calibrated, row) if finite[row] else None for row in range(rows)]
+    made = [build(manifest, calibrated, row) if sound[row] else None for row in range(rows)]
+    return [part if part and _is_finite(part) else None for part in made]
 
 
 def attractiveness_bucket(value: float) -> str:
@@ -104,6 +115,11 @@ def _finite_rows(outputs: Outputs, rows: int) -> NDArray[np.bool_]:
     for values in outputs.values():
         finite &= np.isfinite(values.reshape(rows, -1)).all(axis=1)
     return finite
+
+
+def _is_finite(part: Part) -> bool:
+    """A division by the bundle's own numbers may still have left the range of a double."""
+    return all(math.isfinite(value) for value in part.values() if isinstance(value, float))
 
 
 def _rounded(value: Any) -> float:

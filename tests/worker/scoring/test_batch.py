@@ -30,6 +30,15 @@ def test_the_oldest_decides(now: float, due: float, batch: list[str]) -> None:
     assert batcher.take(now) == batch
 
 
+def test_a_smaller_size_holds_for_what_waits_already() -> None:
+    batcher: Batcher[int] = Batcher(8, 10.0)
+    for item in range(5):
+        batcher.add(item, 0.0)
+    assert batcher.take(0.0) == []
+    batcher.max_size = 2
+    assert [batcher.take(0.0) for _ in range(3)] == [[0, 1], [2, 3], []]
+
+
 def test_no_delay_takes_what_there_is() -> None:
     batcher: Batcher[int] = Batcher(8, 0.0)
     batcher.add(1, 3.0)

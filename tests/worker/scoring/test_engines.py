@@ -10,7 +10,7 @@ import pytest
 
 from admodels.contract.bundle import Bundle, BundleError
 from admodels.contract.manifest import Calibration, EncoderUse, ImageSpec, Manifest, TensorSpec
-from admodels.runtime.runner import EngineError
+from admodels.runtime.runner import EngineError, EngineLostError, EngineMemoryError
 from worker.scoring.engines import Engines
 from worker.scoring.feeds import Prepared
 from worker.scoring.parts import attractiveness_bucket, ctr_bucket
@@ -50,7 +50,10 @@ SENTIMENT = bundle(
 
 
 class Runner:
-    """Counts its calls; refuses batches in which the first value is in `bad`; gives NaN for values in `nan`."""
+    """Counts its calls; refuses batches with a value in `bad`, gives `odd` for values in `nan`.
+
+    `fits` rows have room, `lost` raises as a poisoned context does, `lacks` raises what numpy raises.
+    """
 
     backend = "fake"
 
@@ -59,6 +62,10 @@ class Runner:
         self.batches: list[int] = []
         self.bad: set[float] = set()
         self.nan: set[float] = set()
+        self.odd = np.nan
+        self.fits = 100
+        self.lost = False
+        self.lacks = False
 
     def infer(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         if self.task == "encoder":
@@ -67,9 +74,13 @@ class Runner:
         else:
             values = feeds["features"]
             name = {"attractiveness": "score", "ctr": "ctr", "sentiment": "sentiment_logits"}[self.task]
-            raw = np.where(np.isin(values.astype(float).round(2), list(self.nan)), np.nan, values).astype(np.float32)
+            raw = np.where(np.isin(values.astype(float).round(2), list(self.nan)), self.odd, values).astype(np.float32)
             outputs = {name: np.stack([-raw, raw * 0, raw], axis=1) if self.task == "sentiment" else raw}
         self.batches.append(len(values))
+        if self.lost:
+            raise EngineLostError("an illegal memory access was encountered")
+        if len(values) > self.fits:
+            raise MemoryError if self.lacks else EngineMemoryError("out of memory")
         if any(round(float(value), 2) in self.bad for value in values):
             raise EngineError("planted")
         return outputs
@@ -154,6 +165,68 @@ def test_what_is_not_finite_is_never_a_score(rig: Rig) -> None:
     assert "finite" in bad.errors["sentiment"]
     assert bad.parts.keys() == {"ctr"}
     assert not good.errors
+
+
+def test_an_infinite_value_is_never_a_score(rig: Rig) -> None:
+    rig.runners["clicker"].nan = {0.4}
+    rig.runners["clicker"].odd = -np.inf
+    good, bad = rig.score(51, 102)
+    assert "finite" in bad.errors["ctr"]
+    assert "ctr" not in bad.parts
+    assert good.parts["ctr"]["value"] == pytest.approx(0.2)
+
+
+def test_what_calibration_makes_infinite_is_never_a_score() -> None:
+    tiny = bundle(
+        "clicker", "ctr", ("features",), ("ctr",), encoders=USE, base_rate=5e-324, bucket_edges={"ctr": (1.0, 2.0)}
+    )
+    (scored,) = Rig(ctr=tiny).score(102)
+    assert "finite" in scored.errors["ctr"]
+    assert not scored.parts
+
+
+@pytest.mark.parametrize(("raw", "value"), [(1.2, None), (-0.1, None), (1.0005, 1.0), (-0.0005, 0.0), (1.0, 1.0)])
+def test_a_share_outside_its_range_is_no_score_but_half_precision_may_round(
+    rig: Rig, raw: float, value: float | None
+) -> None:
+    rig.runners["clicker"].nan, rig.runners["clicker"].odd = {0.4}, raw
+    (scored,) = rig.score(102)
+    assert scored.parts.get("ctr", {}).get("value") == value
+    assert ("ctr" in scored.errors) == (value is None)
+
+
+@pytest.mark.parametrize("lacks", [False, True])
+@pytest.mark.parametrize("name", ["encoder", "clicker"])
+def test_without_memory_for_the_batch_it_is_scored_in_parts_and_the_caller_is_told(
+    rig: Rig, name: str, lacks: bool
+) -> None:
+    rig.runners[name].fits, rig.runners[name].lacks = 2, lacks
+    told: list[int] = []
+    batch = [
+        Prepared({(2, 2): np.full((2, 2, 3), value, np.uint8)}, {}, frozenset(rig.engines.digests))
+        for value in (10, 20, 30, 40, 50)
+    ]
+    scored = rig.engines.score(batch, told.append)
+    assert not any(item.errors for item in scored)
+    assert [item.parts["ctr"]["value"] for item in scored] == pytest.approx(
+        [v / 255 for v in (10, 20, 30, 40, 50)], abs=1e-6
+    )
+    assert told == [5, 3]
+    assert rig.runners[name].batches == [5, 2, 3, 1, 2]
+
+
+def test_no_memory_even_for_one_costs_that_record_alone(rig: Rig) -> None:
+    rig.runners["clicker"].fits, rig.runners["clicker"].lacks = 0, True
+    (scored,) = rig.score(51)
+    assert set(scored.errors) == {"ctr"}
+    assert "memory" in scored.errors["ctr"]
+
+
+def test_a_poisoned_context_is_no_records_fault_and_reaches_the_caller(rig: Rig) -> None:
+    rig.runners["clicker"].lost = True
+    with pytest.raises(EngineLostError):
+        rig.score(51, 102)
+    assert rig.runners["clicker"].batches == [2], "the batch isn't tried again in parts"
 
 
 def test_the_digest_of_a_head_moves_with_its_bundle_and_the_ocr() -> None:
