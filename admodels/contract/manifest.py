@@ -42,10 +42,11 @@ class TextSpec(_Frozen):
     """How text reaches the model: `input_ids`, `attention_mask`, int64 B×L, L ≤ max_tokens.
 
     `[CLS] field [SEP] field [SEP] …` over the non-empty `fields` in order, each tokenised without special tokens,
-    cut at max_tokens. A batch is padded to its longest member, rounded up to a multiple of `pad_to_multiple`.
+    cut at max_tokens. `caption` and `faces` are what MVLA's providers say; serving has neither and skips them. A batch
+    is padded to its longest member, rounded up to a multiple of `pad_to_multiple`.
     """
 
-    fields: tuple[Literal["headline", "body", "cta", "brand", "ocr"], ...]
+    fields: tuple[Literal["headline", "body", "cta", "brand", "caption", "faces", "ocr"], ...]
     max_tokens: int
     pad_to_multiple: int = 16
     tokenizer: str = "tokenizer.json"

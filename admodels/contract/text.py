@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from admodels.contract.manifest import TextSpec
+
+COPY_FIELDS = ("headline", "body", "cta", "brand")
+"""What a sender wrote; the other fields say what is seen in the image."""
 
 MAX_COMBINING_RUN = 30
 """Unicode's Stream-Safe Text Format (UAX #15) allows as many; normalising is quadratic in the run's length."""
@@ -64,6 +68,15 @@ def _bounded_runs(text: str) -> Iterator[str]:
         yield character
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Where a token comes from: characters `start` to `end` (exclusive) of the canonical text of `field`."""
+
+    field: str
+    start: int
+    end: int
+
+
 class TextEncoder:
     """Turns a creative's texts into token ids as `spec` says. Thread-safe; one per process is enough.
 
@@ -95,17 +108,36 @@ class TextEncoder:
         fields: text by field name (`headline`, `body`, `cta`, `brand`, `ocr`), canonical or not. A field that is
         absent, empty or holds nothing visible is skipped; names the spec doesn't list are not read.
         """
+        return self.encode_marked(fields)[0]
+
+    def encode_marked(
+        self, fields: Mapping[str, str], *, keep_empty: Collection[str] = ()
+    ) -> tuple[list[int], list[Piece | None]]:
+        """The ids as `encode` gives them, and for each where it comes from (None for the special tokens).
+
+        keep_empty: fields that keep their separator when they are empty, so that what follows keeps its place.
+        """
         room = self._spec.max_tokens
-        ids = [self._first]
+        ids, pieces = [self._first], list[Piece | None]([None])
         for name in self._spec.fields:
             if len(ids) >= room:
                 break
             text = canonical(fields.get(name) or "")[: room * _CHARACTERS_PER_TOKEN]
-            tokens = self._tokenizer.encode(text, add_special_tokens=False).ids if text else []
-            if tokens:
-                ids += tokens
+            before = len(ids)
+            if text:
+                encoded = self._tokenizer.encode(text, add_special_tokens=False)
+                ids += encoded.ids
+                pieces += [Piece(name, start, end) for start, end in encoded.offsets]
+            if len(ids) > before or name in keep_empty:
                 ids.append(self._separator)
-        return ids[:room]
+                pieces.append(None)
+        return ids[:room], pieces[:room]
+
+
+def copy_mask(pieces: Sequence[Piece | None]) -> list[int]:
+    """1 at the tokens of the copy, 0 elsewhere. Where there is no copy the first token stands for it."""
+    mask = [int(piece is not None and piece.field in COPY_FIELDS) for piece in pieces]
+    return mask if any(mask) else [1, *mask[1:]]
 
 
 def _special_id(tokenizer: Tokenizer, names: tuple[str, ...]) -> int:

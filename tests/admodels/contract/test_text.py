@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admodels.contract.manifest import TextSpec
-from admodels.contract.text import MAX_COMBINING_RUN, TextEncoder, canonical, pad
+from admodels.contract.text import MAX_COMBINING_RUN, Piece, TextEncoder, canonical, copy_mask, pad
 
 VOCABULARY = [
     "[PAD]",
@@ -182,3 +182,28 @@ def test_pad_refuses_what_is_too_long_and_takes_an_empty_batch() -> None:
     with pytest.raises(ValueError, match="61 tokens, over the maximum of 60"):
         pad([[1] * 61], multiple=16, maximum=60)
     assert pad([], multiple=16, maximum=60)[0].shape == (0, 16)
+
+
+def test_every_token_says_where_it_comes_from() -> None:
+    encoder = TextEncoder(tokenizer_json(), SPEC)
+    ids, pieces = encoder.encode_marked({"headline": " Big  sale", "cta": "buy", "ocr": "now"})
+    assert ids == [IDS[t] for t in ("[CLS]", "big", "sale", "[SEP]", "buy", "[SEP]", "now", "[SEP]")]
+    assert pieces == [
+        None, Piece("headline", 0, 3), Piece("headline", 4, 8), None, Piece("cta", 0, 3), None, Piece("ocr", 0, 3), None
+    ]  # fmt: skip
+    assert copy_mask(pieces) == [0, 1, 1, 0, 1, 0, 0, 0]
+
+
+def test_an_empty_segment_keeps_its_separator_where_asked() -> None:
+    spec = TextSpec(fields=("headline", "caption", "faces", "ocr"), max_tokens=12)
+    ids, pieces = TextEncoder(tokenizer_json(), spec).encode_marked(
+        {"headline": "sale", "ocr": "now"}, keep_empty=("caption", "faces", "ocr")
+    )
+    assert ids == [IDS[t] for t in ("[CLS]", "sale", "[SEP]", "[SEP]", "[SEP]", "now", "[SEP]")]
+    assert len(pieces) == len(ids)
+
+
+def test_without_copy_the_first_token_stands_for_it() -> None:
+    encoder = TextEncoder(tokenizer_json(), SPEC)
+    assert copy_mask(encoder.encode_marked({"ocr": "now"})[1]) == [1, 0, 0]
+    assert copy_mask(encoder.encode_marked({})[1]) == [1]
