@@ -12,6 +12,7 @@ import orjson
 
 from worker.delivery.outbox import Message, Outgoing, StepFailedError
 from worker.pipeline.job import Job, Outcome
+from worker.tracing import NO_TRACE, Trace
 from worker.types import Creative, OcrResult, Origin, Record, ScoredCreative
 
 TOPIC = "creatives"
@@ -195,9 +196,13 @@ class ManualFlow:
         self._lock = threading.Lock()
 
     def submit(
-        self, creative: Creative, on_done: Callable[[Outcome], None], before_decoding: Callable[[], None]
+        self,
+        creative: Creative,
+        on_done: Callable[[Outcome], None],
+        before_decoding: Callable[[], None],
+        trace: Trace = NO_TRACE,
     ) -> Job:
-        job = Job(creative, on_done)
+        job = Job(creative, on_done, trace=trace)
         before_decoding()
         with self._lock:
             self.jobs.setdefault(creative.creative_id, deque()).append(job)

@@ -29,13 +29,18 @@ CONFIG_HEAD = """\
 # Where a cluster's default differs from a developer's machine.
 IN_A_CLUSTER: dict[str, Any] = {"kafka.bootstrap_servers": ["kafka:9092"], "models.dir": "", "log.format": "json"}
 # Not in `config`: a secret, and what has a value of its own.
-ELSEWHERE = {"kafka.sasl_password": "existingSecrets.kafka.sasl_password", "http.port": "http.port"}
+ELSEWHERE = {
+    "kafka.sasl_password": "existingSecrets.kafka.sasl_password",
+    "tracing.headers": "existingSecrets.tracing.headers",
+    "http.port": "http.port",
+}
 # What templates read themselves: it may not be left to the worker's defaults by a null.
 READ_BY_TEMPLATES = {
     "kafka": ["bootstrap_servers", "group_id", "input_topic", "output_topic", "security_protocol"],
     "redis": [],
     "fetch": ["allowed_hosts"],
     "http": [],
+    "tracing": [],
     "drain": ["timeout_seconds"],
 }
 
@@ -92,12 +97,14 @@ def _config_schema() -> dict[str, Any]:
             tree[name]["description"] = group["description"]
         else:
             tree[name] = _leaf(prop)
-    for secret in ("kafka.sasl_password", "redis.url"):
+    for secret in ("kafka.sasl_password", "redis.url", "tracing.headers"):
         group_name, _, leaf = secret.partition(".")
         told = f"Path of a file that holds {leaf}; existingSecrets.{secret} sets it."
         tree[group_name]["properties"][f"{leaf}_file"] = {"type": "string", "description": told}
-    refused = "Refused here: existingSecrets.kafka.sasl_password names the Secret that holds it."
-    tree["kafka"]["properties"]["sasl_password"] = {"type": "string", "description": refused}
+    for secret in ("kafka.sasl_password", "tracing.headers"):
+        group_name, _, leaf = secret.partition(".")
+        refused = f"Refused here: existingSecrets.{secret} names the Secret that holds it."
+        tree[group_name]["properties"][leaf] = {"type": "string", "description": refused}
     tree["redis"]["properties"]["url"]["description"] += " One with a password is refused: existingSecrets.redis.url."
     for group_name, leaves in READ_BY_TEMPLATES.items():
         tree[group_name]["required"] = leaves

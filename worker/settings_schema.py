@@ -237,6 +237,35 @@ class Log(_Group):
     )
 
 
+class Tracing(_Group):
+    """Traces by OpenTelemetry; needs the extra `adscore[tracing]`, which the image has."""
+
+    endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s/?#@]+(/[^\s?#@]*)?)?$",
+        description="Where traces go (OTLP over HTTP), like http://collector:4318/v1/traces; empty: tracing is off.",
+    )
+    headers: SecretStr = Field(
+        default=SecretStr(""),
+        description="Headers for the collector, like Authorization=Bearer …; several with commas. Give it as a file.",
+    )
+    sample_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces that begin at the worker; a record that brings a decision keeps it.",
+    )
+
+    @field_validator("headers")
+    @classmethod
+    def _pairs(cls, headers: SecretStr) -> SecretStr:
+        for pair in filter(None, headers.get_secret_value().split(",")):
+            name, separator, value = pair.partition("=")
+            if not (separator and name.strip() and value.isprintable()):
+                raise ValueError("must be NAME=VALUE, several with commas between them")
+        return headers
+
+
 class Drain(_Group):
     """Stopping."""
 
@@ -277,5 +306,6 @@ class Settings(_Group):
     event: Event = Event()
     http: Http = Http()
     log: Log = Log()
+    tracing: Tracing = Tracing()
     drain: Drain = Drain()
     dlq: Dlq = Dlq()

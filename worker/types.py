@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -159,3 +159,7 @@ class ScoredCreative:
     ocr: OcrResult | None
     errors: tuple[HeadError, ...] = ()
     latency_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def traced(self, trace: Headers) -> ScoredCreative:
+        """With other trace headers to pass on."""
+        return replace(self, creative=replace(self.creative, trace=trace))

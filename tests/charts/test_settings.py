@@ -13,7 +13,12 @@ from worker.settings import fields, load, variable
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
-SECRETS = {"kafka.sasl_password": "hush", "kafka.ssl_cafile": "-", "redis.url": "rediss://u:hush@redis:6380/0"}
+SECRETS = {
+    "kafka.sasl_password": "hush",
+    "kafka.ssl_cafile": "-",
+    "redis.url": "rediss://u:hush@redis:6380/0",
+    "tracing.headers": "Authorization=hush",
+}
 
 
 def dotted(tree: dict, above: str = "") -> set[str]:
@@ -42,7 +47,11 @@ def test_the_schema_knows_every_setting_and_is_closed() -> None:
         for name, prop in config["properties"].items()
         for leaf in prop.get("properties", [""])
     }
-    assert known - set(fields()) == {"kafka.sasl_password_file", "redis.url_file"}
+    assert known - set(fields()) == {
+        "kafka.sasl_password_file",
+        "redis.url_file",
+        "tracing.headers_file",
+    }
     assert set(fields()) - known == set()
     assert config["additionalProperties"] is False
     assert all(prop["additionalProperties"] is False for prop in config["properties"].values() if "properties" in prop)
@@ -53,7 +62,7 @@ def test_every_map_of_the_schema_is_closed_or_free_on_purpose() -> None:
         "global", "strategy", "resources.requests", "resources.limits", "affinity", "gpu.nodeLabels", "podLabels",
         "podAnnotations", "nodeSelector", "serviceAccount.annotations", "podMonitor.labels", "prometheusRule.labels",
         "dashboard.labels", "dashboard.annotations", "existingSecrets.kafka", "existingSecrets.redis",
-        "existingSecrets.files",
+        "existingSecrets.files", "existingSecrets.tracing",
     }  # fmt: skip
     assert set(_open(SCHEMA, "")) == free
 
@@ -147,6 +156,7 @@ def test_the_configuration_is_one_file_that_the_worker_is_given(chart) -> None:
     ("sets", "told"),
     [
         (["config.kafka.sasl_password=hush"], "existingSecrets.kafka.sasl_password"),
+        (["config.tracing.headers=hush"], "existingSecrets.tracing.headers"),
         (["config.redis.url=redis://:hush@redis:6379/0"], "existingSecrets.redis.url"),
         (["config.redis.url=redis://redis?password=hush"], "existingSecrets.redis.url"),
         (["config.kafka.security_protocol=SASL_SSL"], "needs a password"),

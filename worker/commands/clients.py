@@ -12,7 +12,9 @@ from worker.commands import kafka
 from worker.commands.worker import worker_name
 from worker.delivery.outbox import AtLeastOnceOutbox, Outbox
 from worker.delivery.transactions import TransactionalOutbox
+from worker.errors import FatalError
 from worker.settings_schema import Settings
+from worker.tracing import NoTracing, Tracing
 
 FOREVER_MS = 2**31 - 1
 MAX_BLOCK_MS = 10_000
@@ -37,6 +39,29 @@ def consumer(settings: Settings) -> KafkaConsumer:
         metadata_max_age_ms=METADATA_MS,
         reconnect_backoff_max_ms=1_000,
         metrics_enabled=False,
+    )
+
+
+def tracing(settings: Settings) -> Tracing:
+    """What `tracing.endpoint` asks for. Raises FatalError (exit status 3) where the extra isn't installed."""
+    wanted = settings.tracing
+    if not wanted.endpoint:
+        return NoTracing()
+    try:
+        from worker import spans
+    except ImportError as error:
+        raise FatalError(
+            f"ADSCORE_TRACING__ENDPOINT is set, but {error.name} isn't installed: pip install 'adscore[tracing]', "
+            "or unset it",
+            exit_code=3,
+        ) from error
+    pairs = (pair.partition("=") for pair in wanted.headers.get_secret_value().split(",") if pair)
+    processor = spans.otlp(wanted.endpoint, {name.strip(): value.strip() for name, _, value in pairs})
+    return spans.Spans(
+        processor,
+        group=settings.kafka.group_id,
+        client=worker_name(settings.worker_id),
+        sample_ratio=wanted.sample_ratio,
     )
 
 

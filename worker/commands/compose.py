@@ -28,6 +28,7 @@ from worker.scoring import language
 from worker.scoring.engines import Engines
 from worker.scoring.metered import MeteredRunner
 from worker.settings_schema import Settings
+from worker.tracing import Tracing
 from worker.types import HEADS, Creative
 
 Item = TypeVar("Item")
@@ -45,6 +46,7 @@ def scoring_flow(
     cache: ScoreCache,
     metrics: Metrics,
     on_fatal: Callable[[Exception], None] = _unexpected,
+    tracing: Tracing | None = None,
 ) -> Iterator[ScoringFlow]:
     """Bundles loaded and checked, engines warm, children started; all of it ends with the block.
 
@@ -102,6 +104,7 @@ def scoring_flow(
             ),
             metrics=metrics,
             on_fatal=on_fatal,
+            tracing=tracing,
         )
         stack.callback(flow.close)
         yield flow

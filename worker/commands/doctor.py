@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -162,4 +164,33 @@ def _limits(_settings: Settings) -> Iterator[Check]:
     yield Check("limits", "ok", f"{cores} cores, {files} open files, {tempfile.gettempdir()} is writable")
 
 
-EXAMINATIONS: tuple[Callable[[Settings], Iterator[Check]], ...] = (_gpu, _engines, _kafka, _redis, _ocr, _limits)
+def _tracing(settings: Settings) -> Iterator[Check]:
+    from urllib.parse import urlsplit
+
+    endpoint = settings.tracing.endpoint
+    if not endpoint:
+        yield Check("tracing", "ok", "off")
+        return
+    if importlib.util.find_spec("opentelemetry") is None:
+        mend = "pip install 'adscore[tracing]', or unset ADSCORE_TRACING__ENDPOINT"
+        yield Check("tracing", "fail", "the OpenTelemetry libraries are not installed", mend)
+        return
+    url = urlsplit(endpoint)
+    try:
+        socket.create_connection((url.hostname, url.port or (443 if url.scheme == "https" else 80)), 5).close()
+    except OSError as error:
+        mend = "start the collector or mend ADSCORE_TRACING__ENDPOINT; until then traces are dropped, nothing else"
+        yield Check("tracing", "warn", f"{endpoint}: {error.strerror or type(error).__name__}", mend)
+    else:
+        yield Check("tracing", "ok", f"{endpoint} answers")
+
+
+EXAMINATIONS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
+    _gpu,
+    _engines,
+    _kafka,
+    _redis,
+    _ocr,
+    _tracing,
+    _limits,
+)

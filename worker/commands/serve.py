@@ -50,11 +50,15 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
         how = _delivery(settings)
         warm: list[ScoringFlow] = []
         with redis_link(settings, metrics) as link, ExitStack() as stack:
-            worker = Worker(limits, metrics, Suspects(Marks(link, settings.kafka.group_id)))
+            tracing = clients.tracing(settings)
+            stack.callback(tracing.close, LEAVE_SECONDS)
+            worker = Worker(limits, metrics, Suspects(Marks(link, settings.kafka.group_id)), tracing)
             noted.on_stop(worker.stop)
             stack.enter_context(_health(settings, metrics, worker, warm))
             cache = score_cache(settings, link)
-            flow = stack.enter_context(scoring_flow(settings, cache=cache, metrics=metrics, on_fatal=worker.fail))
+            flow = stack.enter_context(
+                scoring_flow(settings, cache=cache, metrics=metrics, on_fatal=worker.fail, tracing=tracing)
+            )
             stack.enter_context(kafka.reached(settings.kafka))
             warm.append(flow)
             revisions = Revisions(

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -23,6 +23,7 @@ from worker.errors import CreativeError, FatalError
 from worker.metrics import Metrics
 from worker.pipeline.job import Outcome
 from worker.pipeline.messages import Delivery, dead_letter, fatal, scored_message, too_large, withdrawal_message
+from worker.tracing import NO_TRACE, Trace
 from worker.types import Creative, Record, ScoredCreative, Withdrawal
 
 _log = structlog.get_logger(__name__)
@@ -45,6 +46,7 @@ class Item:
     assignment: Assignment
     content: Creative | Withdrawal | None
     outcome: Outcome | Withdrawal | None = None
+    trace: Trace = NO_TRACE
 
 
 Turn = tuple[int, str | None]
@@ -189,7 +191,8 @@ class Deliverer:
         if self._revisions.is_superseded(creative_id, lastmod, origin):
             self._put(item, Outgoing(origin, None, self._posted(item, lambda: self._finish(item, "superseded"))))
             return
-        message, status = scored_message(scored, origin, self._how)
+        trace = item.trace.sending(self._how.output_topic, scored.creative.trace)
+        message, status = scored_message(scored.traced(trace), origin, self._how)
         if message is None:
             self._publish_dead_letter(item, too_large())
             return
@@ -216,7 +219,8 @@ class Deliverer:
 
         if self._outbox.in_order:
             self._revisions.stage(withdrawal.creative_id, None, item.record.origin)
-        message = withdrawal_message(withdrawal, item.record.origin, self._how)
+        trace = item.trace.sending(self._how.output_topic, withdrawal.trace)
+        message = withdrawal_message(replace(withdrawal, trace=trace), item.record.origin, self._how)
         self._put(item, Outgoing(item.record.origin, message, self._posted(item, durable)))
 
     def _publish_dead_letter(self, item: Item, error: CreativeError) -> None:
@@ -234,6 +238,8 @@ class Deliverer:
             _log.warning("dead_letter", code=str(error.code), stage=str(error.stage), record=str(item.record.origin))
             self._finish(item, "dead_letter")
 
+        # A dead letter keeps the received headers: its trace is told to nobody.
+        item.trace.sending(self._how.dlq_topic, ())
         message = dead_letter(item.record, error, self._how)
         self._put(item, Outgoing(item.record.origin, message, self._posted(item, durable)))
 
@@ -262,6 +268,7 @@ class Deliverer:
         return lambda error: self._events.put(lambda: settle(error))
 
     def _finish(self, item: Item, outcome: str) -> None:
+        item.trace.end(outcome, str(item.outcome.code) if isinstance(item.outcome, CreativeError) else None)
         if self._finished(item):
             self._metrics.processed.labels(outcome).inc()
             if outcome in ("scored", "partial"):

@@ -14,6 +14,7 @@ from worker.pipeline.job import Job
 from worker.scoring.batch import Batcher
 from worker.scoring.engines import Engines, Scored
 from worker.scoring.feeds import Prepared
+from worker.tracing import Tracing
 
 MAX_ATTEMPTS = 3
 _log = structlog.get_logger(__name__)
@@ -35,8 +36,10 @@ class EngineLoop:
         metrics: Metrics,
         after: Callable[[Job], None],
         on_fatal: Callable[[Exception], None],
+        tracing: Tracing,
     ) -> None:
         self._engines, self._metrics, self._after, self._on_fatal = engines, metrics, after, on_fatal
+        self._tracing = tracing
         self._batcher: Batcher[Job] = Batcher(batch_size, batch_delay_seconds)
         self._changed = threading.Condition()
         self._closing = False
@@ -85,10 +88,11 @@ class EngineLoop:
     def _score(self, batch: list[Job]) -> None:
         batch = [job for job in batch if not job.cancelled or job.followers]
         started = self._busy_since = time.monotonic()
-        self._attempt(batch)
-        for job in batch:
-            while job.errors and not job.parts and job.attempts < MAX_ATTEMPTS:
-                self._attempt([job])
+        with self._tracing.batch([job.trace for job in batch]):
+            self._attempt(batch)
+            for job in batch:
+                while job.errors and not job.parts and job.attempts < MAX_ATTEMPTS:
+                    self._attempt([job])
         self._busy_since = None
         seconds = time.monotonic() - started
         if batch:

@@ -223,6 +223,7 @@ class Holdings:
             assignment.lost = True
         for item in [item for item in self._inflight if item.assignment.lost]:
             job = self._inflight.pop(item)
+            item.trace.end("lost")
             self._count(item, -1)
             if job is not None:
                 job.cancel()

@@ -11,6 +11,7 @@ from typing import Any
 from admodels.contract.bundle import canonical_json
 from admodels.contract.text import canonical
 from worker.errors import CreativeError
+from worker.tracing import NO_TRACE, Trace
 from worker.types import Copy, Creative, DecodedImage, HeadError, ImageBytes, OcrBox, OcrResult, ScoredCreative
 
 Outcome = ScoredCreative | CreativeError
@@ -30,6 +31,7 @@ class Job:
     creative: Creative
     on_done: Callable[[Outcome], None]
     before_decoding: Callable[[], None] = lambda: None
+    trace: Trace = NO_TRACE
     started: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     image: ImageBytes | None = None

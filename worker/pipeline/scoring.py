@@ -33,6 +33,7 @@ from worker.pipeline.job import (
     scored,
 )
 from worker.scoring.engines import Engines
+from worker.tracing import NO_TRACE, NoTracing, Trace, Tracing
 from worker.types import Creative, DecodedImage, HeadError, ImageBytes, OcrResult
 
 _log = structlog.get_logger(__name__)
@@ -74,6 +75,7 @@ class ScoringFlow:
 
     Args:
         on_fatal: called once when the engine is lost for good; no further `on_done` follows.
+        tracing: told of each engine batch; None: nobody is.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class ScoringFlow:
         limits: FlowLimits,
         metrics: Metrics,
         on_fatal: Callable[[Exception], None],
+        tracing: Tracing | None = None,
     ) -> None:
         self._fetcher, self._decoder, self._ocr = fetcher, decoder, ocr
         self._engines, self._cache, self._metrics = engines, cache, metrics
@@ -101,7 +104,13 @@ class ScoringFlow:
         }
         self._caching = ThreadPoolExecutor(1, "cache")
         self._loop = EngineLoop(
-            engines, limits.batch_size, limits.batch_delay_seconds, metrics, self._after_engines, on_fatal
+            engines,
+            limits.batch_size,
+            limits.batch_delay_seconds,
+            metrics,
+            self._after_engines,
+            on_fatal,
+            tracing or NoTracing(),
         )
 
     @property
@@ -114,12 +123,13 @@ class ScoringFlow:
         creative: Creative,
         on_done: Callable[[Outcome], None],
         before_decoding: Callable[[], None] = lambda: None,
+        trace: Trace = NO_TRACE,
     ) -> Job:
         """Start scoring; returns at once. The job can be cancelled; then `on_done` may never be called.
 
         before_decoding: called (on a decoding thread) before a decoder or the engine touches the creative.
         """
-        job = Job(creative, on_done, before_decoding)
+        job = Job(creative, on_done, before_decoding, trace)
         self._queue("fetch", self._fetch, job)
         return job
 
@@ -155,7 +165,8 @@ class ScoringFlow:
             return
         started = time.monotonic()
         try:
-            stage(job)
+            with job.trace.stage(name):
+                stage(job)
         except CreativeError as error:
             self._finish(job, error)
         except Exception as error:  # noqa: BLE001  one creative must not take its neighbours along
@@ -281,6 +292,7 @@ class ScoringFlow:
 
     def _follow(self, leader: Job, follower: Job) -> None:
         """Give `follower` the outcome of the job with the same content."""
+        follower.trace.follows(leader.trace)
         if isinstance(leader.outcome, CreativeError):
             follower.on_done(leader.outcome)
             return

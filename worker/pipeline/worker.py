@@ -15,6 +15,7 @@ from kafka.errors import KafkaError, RebalanceInProgressError
 
 from admodels.runtime.runner import EngineLostError
 from worker.errors import CreativeError, FatalError
+from worker.intake.cloudevents import attributes
 from worker.intake.events import parse_record
 from worker.intake.source import Source
 from worker.metrics import Metrics
@@ -22,6 +23,7 @@ from worker.pipeline.delivering import Assignment, Deliverer, Item
 from worker.pipeline.holdings import Holdings
 from worker.pipeline.scoring import ScoringFlow
 from worker.pipeline.suspects import Suspects
+from worker.tracing import NoTracing, Tracing
 from worker.types import Creative, Record, Withdrawal
 
 _log = structlog.get_logger(__name__)
@@ -50,8 +52,9 @@ class RunLimits:
 class Worker:
     """Consumes, scores, publishes and commits until told to stop. `holdings` are its partitions and records."""
 
-    def __init__(self, limits: RunLimits, metrics: Metrics, suspects: Suspects) -> None:
+    def __init__(self, limits: RunLimits, metrics: Metrics, suspects: Suspects, tracing: Tracing | None = None) -> None:
         self._limits, self._metrics, self._suspects = limits, metrics, suspects
+        self._tracing = tracing or NoTracing()
         self.holdings = Holdings(metrics, disowned=self._disowned, commits=not limits.transactional)
         self._stopping = threading.Event()
         self._rewinding = threading.Event()
@@ -184,6 +187,8 @@ class Worker:
         except CreativeError as error:
             content = error
         item = Item(record, assignment, None if isinstance(content, CreativeError) else content)
+        trace = attributes(record).trace if isinstance(content, CreativeError) else content.trace
+        item.trace = self._tracing.receive(record, trace)
         self.holdings.hold(item)
         self._deliverer.admit(item)
         if isinstance(content, Creative):
@@ -196,7 +201,9 @@ class Worker:
         def before_decoding() -> None:
             self._suspects.hold(item, alone=alone)
 
-        job = self._flow.submit(creative, lambda outcome: self._deliverer.done(item, outcome), before_decoding)
+        job = self._flow.submit(
+            creative, lambda outcome: self._deliverer.done(item, outcome), before_decoding, item.trace
+        )
         self.holdings.working(item, job)
 
     def _run_a_suspect(self) -> None:

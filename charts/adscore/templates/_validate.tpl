@@ -7,6 +7,9 @@
 {{- if regexMatch "@|[?&](username|password)=" ($config.redis.url | default "") -}}
 {{- fail "config.redis.url: it holds a credential, and secrets don't belong in values. Put the whole URL in a Secret and name that: existingSecrets.redis.url: {name: SECRET, key: KEY}" -}}
 {{- end -}}
+{{- if $config.tracing.headers -}}
+{{- fail "config.tracing.headers: secrets don't belong in values. Put them in a Secret and name that: existingSecrets.tracing.headers: {name: SECRET, key: KEY}" -}}
+{{- end -}}
 {{- if hasPrefix "SASL" $config.kafka.security_protocol -}}
 {{- if not (dig "kafka" "sasl_password" "name" "" .Values.existingSecrets) -}}
 {{- if not $config.kafka.sasl_password_file -}}

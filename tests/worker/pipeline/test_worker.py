@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -14,85 +13,12 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from tests.fakes import FakeMarks, FakeOutbox, FakeSource, ManualFlow, eventually, record
-from worker.delivery.revisions import Revisions
+from admodels.runtime.runner import EngineLostError
+from tests.fakes import eventually, record
+from tests.worker.pipeline.rig import DLQ, OUT
 from worker.errors import Code, CreativeError, FatalError, Stage
-from worker.metrics import Metrics
-from worker.pipeline.delivering import Deliverer
-from worker.pipeline.messages import Delivery
-from worker.pipeline.suspects import Suspects
-from worker.pipeline.worker import RunLimits, Worker
 
-OUT, DLQ = "creatives.enriched", "creatives.dlq"
 BAD = CreativeError(Code.BAD_IMAGE, Stage.DECODE, "the image is cut off")
-
-
-class Rig:
-    """A worker on stand-ins, running on a thread of its own."""
-
-    def __init__(self, *, max_consecutive: int = 0, marks: Any = None, **limits: Any) -> None:
-        transactional = limits.get("transactional", False)
-        self.source, self.flow, self.metrics = FakeSource(), ManualFlow(), Metrics()
-        self.sink = FakeOutbox(in_order=transactional)
-        limits = {"max_inflight": 8, "drain_seconds": 2.0, "commit_interval_seconds": 0.01} | limits
-        self.marks = FakeMarks(marks)
-        self.worker = Worker(RunLimits(**limits), self.metrics, Suspects(self.marks))  # type: ignore[arg-type]
-        self.held = self.worker.holdings
-        revisions = Revisions(None, output_topic=OUT, keep_seconds=60, max_creatives=1_000)
-        how = Delivery(OUT, DLQ, 100_000, 100_000, "adscore", "w1", max_consecutive)
-        self.deliverer = Deliverer(
-            self.sink,
-            revisions,
-            how,
-            self.metrics,
-            finished=self.worker.finished,
-            step_failed=self.worker.reset,
-            on_fatal=self.worker.fail,
-        )
-        self.worker.bind(self.source, self.flow, self.deliverer)  # type: ignore[arg-type]
-        self.held.assigned({0, 1})
-        self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            self.worker.run()
-        except BaseException as error:  # noqa: BLE001
-            self.error = error
-
-    def offer(self, *records: Any) -> None:
-        self.source.offered.extend(records)
-
-    def start(self) -> None:
-        self.thread.start()
-
-    def ended(self) -> BaseException | None:
-        self.thread.join(5)
-        assert not self.thread.is_alive()
-        return self.error
-
-    def count(self, outcome: str) -> float:
-        return self.metrics.processed.labels(outcome)._value.get()
-
-    def close(self) -> None:
-        self.worker.stop()
-        self.sink.acknowledge()
-        if self.thread.is_alive():
-            self.thread.join(5)
-        self.deliverer.close(1)
-
-
-@pytest.fixture
-def make() -> Iterator[Any]:
-    rigs: list[Rig] = []
-
-    def build(**limits: Any) -> Rig:
-        rigs.append(Rig(**limits))
-        return rigs[-1]
-
-    yield build
-    for rig in rigs:
-        rig.close()
 
 
 def test_offsets_follow_the_oldest_unfinished_record(make: Any) -> None:
@@ -437,6 +363,36 @@ def test_marked_records_run_one_by_one_and_alone(make: Any) -> None:
     eventually(lambda: rig.source.committed.get(0) == 3)
     assert rig.marks.marks[0] == {}
     assert rig.sink.keys(DLQ) == []
+
+
+@pytest.mark.parametrize("transactional", [False, True])
+def test_a_finished_record_that_waits_for_its_turn_behind_a_suspect_doesnt_hold_it_back(
+    make: Any, transactional: bool
+) -> None:
+    rig = make(marks={0: {0: "together", 2: "together"}}, transactional=transactional)
+    rig.offer(record(0, "a"), record(1, "a", lastmod=2), record(2, "b"))
+    rig.start()
+    eventually(lambda: rig.flow.submitted == ["a"])
+    rig.flow.finish("a")
+    eventually(lambda: rig.flow.submitted == ["a", "a"])
+    assert rig.marks.marks[0][0] == "alone"
+    rig.flow.finish("a")
+    eventually(lambda: rig.flow.submitted == ["a", "a", "b"])
+    rig.flow.finish("b")
+    eventually(lambda: rig.count("scored") == 3)
+
+
+def test_a_lost_engine_leaves_its_marks_and_any_other_end_takes_them_away(make: Any) -> None:
+    for error, left in ((EngineLostError("sticky"), {0: "together", 1: "together"}), (KeyError("defect"), {})):
+        rig = make()
+        rig.offer(record(0), record(1))
+        rig.start()
+        eventually(lambda rig=rig: len(rig.flow.submitted) == 2)
+        rig.worker.fail(error)
+        assert rig.ended() is error
+        rig.worker.leave(1)
+        rig.held.lost({0, 1})
+        assert rig.marks.marks.get(0, {}) == left
 
 
 def test_only_a_death_while_alone_condemns(make: Any) -> None:
