@@ -60,6 +60,12 @@ class Holdings:
         return len(self._inflight)
 
     @property
+    def undecided(self) -> int:
+        """Of them those whose outcome isn't known. The others touch no decoder and no engine: they wait to be written."""
+        with self._changed:
+            return sum(item.outcome is None for item in self._inflight)
+
+    @property
     def inflight_bytes(self) -> int:
         """Bytes of their values."""
         return self._bytes
@@ -185,6 +191,7 @@ class Holdings:
         with self._changed:
             if not self._leaving:
                 self._evicted_from |= partitions
+        _log.warning("evicted", partitions=sorted(partitions))
         self.lost(partitions)
 
     def taken_over(self) -> bool:
