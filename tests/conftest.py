@@ -208,10 +208,12 @@ def start_adscore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     """`start_adscore("worker", …, env=topics.env)` starts a verb and returns. It ends with the test at the latest."""
     with ExitStack() as cleanup:
 
-        def start(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> Running:
+        def start(
+            *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None, module: str = "worker"
+        ) -> Running:
             folder = tmp_path_factory.mktemp("adscore")
             guard = [sys.executable, "-I", "-S", str(GUARD), "--pid-file", str(folder / "pid"), "--grace", "60", "--"]
-            command = [sys.executable, "-m", "worker", *arguments]
+            command = [sys.executable, "-m", module, *arguments]
             with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
                 popen = subprocess.Popen([*guard, *command], env=env, cwd=cwd, stdout=out, stderr=err)
             running = Running(popen, folder)

@@ -63,6 +63,12 @@ DECLARATIONS = (
         _SECONDS,
     ),
     Declaration("adscore_batch_size", "histogram", "Creatives per engine batch.", "creatives", buckets=_BATCH),
+    Declaration(
+        "adscore_batch_limit",
+        "gauge",
+        "Creatives that a batch may hold now: below the setting for a while after the engine ran out of memory.",
+        "creatives",
+    ),
     Declaration("adscore_score", "histogram", "Published score values per head.", "1", ("head",), _TENTHS),
     Declaration("adscore_head_errors_total", "counter", "Heads that failed for a creative.", "creatives", ("head",)),
     Declaration("adscore_queue_depth", "gauge", "Creatives waiting before a stage.", "creatives", ("queue",)),
@@ -115,6 +121,7 @@ class Metrics:
         self.event_age: Histogram = made["adscore_event_age_seconds"]
         self.stage: Histogram = made["adscore_stage_duration_seconds"]
         self.batch_size: Histogram = made["adscore_batch_size"]
+        self.batch_limit: Gauge = made["adscore_batch_limit"]
         self.score: Histogram = made["adscore_score"]
         self.head_errors: Counter = made["adscore_head_errors_total"]
         self.queue_depth: Gauge = made["adscore_queue_depth"]

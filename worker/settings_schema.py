@@ -164,6 +164,12 @@ class Pipeline(_Group):
     engine_threads: int = Field(
         default=0, ge=0, le=1_024, description="Threads inside the CPU engine; 0: one per core."
     )
+    engine_timeout_seconds: float = Field(
+        default=60.0,
+        ge=1,
+        le=3_600,
+        description="An engine that hasn't answered a batch by then hangs: the worker ends, and commits nothing of it.",
+    )
     cache_memory_items: int = Field(
         default=10_000,
         ge=1,

@@ -8,7 +8,11 @@ from typing import Any
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from admodels.runtime.runner import EngineError
+from admodels.runtime.runner import EngineError, EngineMemoryError
+
+
+# ONNX Runtime has no kind of its own for it: what its arena, and the C++ allocator under it, say.
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 
 
 class OnnxRuntimeRunner:
@@ -37,11 +41,16 @@ class OnnxRuntimeRunner:
         self.outputs = tuple(item.name for item in self._session.get_outputs())
 
     def infer(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run the graph once. Raises EngineError with the error's class, never its text (it may quote inputs)."""
+        """Run the graph once.
+
+        Raises EngineMemoryError, or EngineError with the error's class, never its text (it may quote inputs).
+        """
         try:
             values = self._session.run(self.outputs, {name: feeds[name] for name in self.inputs})
         except KeyError as error:
             raise EngineError(f"the engine needs an input named {error.args[0]!r}") from error
         except Exception as error:
+            if any(sign in str(error) for sign in _NO_MEMORY):
+                raise EngineMemoryError("ONNX Runtime had no memory for this batch") from error
             raise EngineError(f"ONNX Runtime failed: {type(error).__name__}") from error
         return dict(zip(self.outputs, values, strict=True))

@@ -32,10 +32,13 @@ def light(light_models: Path) -> Mapping[str, str]:
 
 @pytest.fixture
 def start_worker(start_adscore: Callable, light: Mapping[str, str]) -> Callable[..., WorkerProcess]:
-    """`start_worker(topics, "--until-idle", "1", ADSCORE_…="…")` starts a worker and returns at once."""
+    """`start_worker(topics, "--until-idle", "1", ADSCORE_…="…")` starts a worker and returns at once.
 
-    def start(topics, *arguments: str, **settings: str) -> WorkerProcess:
+    module: what to run in the place of `worker`, with faults that it plants.
+    """
+
+    def start(topics, *arguments: str, module: str = "worker", **settings: str) -> WorkerProcess:
         env = topics.env | dict(light) | settings
-        return WorkerProcess(start_adscore("worker", *arguments, env=env))
+        return WorkerProcess(start_adscore("worker", *arguments, env=env, module=module))
 
     return start

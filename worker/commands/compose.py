@@ -6,14 +6,14 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 import structlog
 
 from admodels.contract.bundle import MODEL, Bundle, BundleError
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
-from admodels.runtime.runner import EngineError, Runner
+from admodels.runtime.runner import EngineError, EngineLostError, Runner
 from worker.commands.bundles import load_encoders, load_heads
 from worker.delivery.cache import MemoryCache, RedisCache, ScoreCache
 from worker.delivery.redis_link import RedisLink
@@ -32,6 +32,8 @@ from worker.tracing import Tracing
 from worker.types import HEADS, Creative
 
 Item = TypeVar("Item")
+LOST_SECONDS = 0.5
+"""How often a wait for outcomes looks whether there will be any."""
 _log = structlog.get_logger(__name__)
 
 
@@ -64,9 +66,9 @@ def scoring_flow(
             )
             stack.callback(ocr.close)
             engines = load_engines(settings, ocr.identity, metrics)
-            engines.warm(settings.batch.max_size)
+            _refuse_slow(engines.warm(settings.batch.max_size), settings)
             language.warm()
-        except (BundleError, EngineError) as error:
+        except (BundleError, EngineError, EngineLostError) as error:
             raise FatalError(str(error), exit_code=3) from error
         # Warming up is nobody's creative.
         metrics.model_seconds.clear()
@@ -101,6 +103,7 @@ def scoring_flow(
                 ocr_threads=ocr_workers,
                 batch_size=settings.batch.max_size,
                 batch_delay_seconds=settings.batch.max_delay_ms / 1000,
+                engine_timeout_seconds=settings.pipeline.engine_timeout_seconds,
             ),
             metrics=metrics,
             on_fatal=on_fatal,
@@ -108,6 +111,17 @@ def scoring_flow(
         )
         stack.callback(flow.close)
         yield flow
+
+
+def _refuse_slow(seconds: float, settings: Settings) -> None:
+    """A full batch must not look like an engine that hangs. Raises FatalError (exit status 2)."""
+    limit = settings.pipeline.engine_timeout_seconds
+    if seconds > limit / 2:
+        raise FatalError(
+            f"a batch of {settings.batch.max_size} takes {seconds:.1f} s here, over half of "
+            f"ADSCORE_PIPELINE__ENGINE_TIMEOUT_SECONDS={limit:g}: raise it, or lower ADSCORE_BATCH__MAX_SIZE",
+            exit_code=2,
+        )
 
 
 def load_engines(settings: Settings, ocr_identity: str, metrics: Metrics | None = None) -> Engines:
@@ -157,7 +171,10 @@ def score_cache(settings: Settings, link: RedisLink | None) -> ScoreCache:
 def score_all(
     flow: ScoringFlow, items: Iterable[Item], creative_of: Callable[[Item], Creative], *, capacity: int
 ) -> Iterator[tuple[Item, Outcome]]:
-    """Score items concurrently, at most `capacity` at a time, and yield each with its outcome in the order given."""
+    """Score items concurrently, at most `capacity` at a time, and yield each with its outcome in the order given.
+
+    Raises FatalError (exit status 1) when the engine is lost.
+    """
     done: SimpleQueue[tuple[int, Outcome]] = SimpleQueue()
     waiting: dict[int, Item] = {}
     outcomes: dict[int, Outcome] = {}
@@ -170,7 +187,12 @@ def score_all(
             flow.submit(creative_of(item), lambda outcome, number=number: done.put((number, outcome)))  # type: ignore[misc]
         if not waiting:
             return
-        number, outcome = done.get()
+        try:
+            number, outcome = done.get(timeout=LOST_SECONDS)
+        except Empty:
+            if flow.lost is not None:
+                raise FatalError(f"the engine is lost: {flow.lost}", exit_code=1) from flow.lost
+            continue
         outcomes[number] = outcome
         while following in outcomes:
             yield waiting.pop(following), outcomes.pop(following)

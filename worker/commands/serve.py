@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import structlog
 
+from admodels.runtime.runner import EngineLostError
 from worker.commands import clients, edge, kafka
 from worker.commands.compose import redis_link, score_cache, scoring_flow
 from worker.commands.topic_watch import TopicWatch
@@ -85,6 +86,11 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
             watch = TopicWatch(clients.admin(settings), names, worker.fail)
             try:
                 worker.run()
+            except EngineLostError as error:
+                raise FatalError(
+                    f"the engine is lost: {error}; nothing of its batch is committed, start the worker again",
+                    exit_code=edge.FAILED,
+                ) from error
             finally:
                 watch.close()
                 worker.leave(LEAVE_SECONDS)
@@ -120,10 +126,12 @@ def _delivery(settings: Settings) -> Delivery:
 
 @contextmanager
 def _health(settings: Settings, metrics: Metrics, worker: Worker, warm: list[ScoringFlow]) -> Iterator[None]:
+    limit = settings.pipeline.engine_timeout_seconds
+
     def live() -> str | None:
         if time.monotonic() - worker.turned_at > STUCK_SECONDS and warm:
             return "the loop doesn't turn"
-        return "the engine hangs" if warm and warm[0].engine_busy_seconds() > STUCK_SECONDS else None
+        return "the engine hangs" if warm and warm[0].engine_busy_seconds() > limit else None
 
     def ready() -> str | None:
         if not warm:

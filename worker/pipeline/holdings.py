@@ -61,7 +61,7 @@ class Holdings:
 
     @property
     def undecided(self) -> int:
-        """Of them those whose outcome isn't known. The others touch no decoder and no engine: they wait to be written."""
+        """Those without an outcome. The others touch no decoder and no engine: they wait to be written."""
         with self._changed:
             return sum(item.outcome is None for item in self._inflight)
 

@@ -68,6 +68,7 @@ class FlowLimits:
     ocr_threads: int
     batch_size: int
     batch_delay_seconds: float
+    engine_timeout_seconds: float = 60.0
 
 
 class ScoringFlow:
@@ -103,13 +104,17 @@ class ScoringFlow:
             "ocr": ThreadPoolExecutor(limits.ocr_threads, "ocr"),
         }
         self._caching = ThreadPoolExecutor(1, "cache")
+        self._on_fatal = on_fatal
+        self.lost: Exception | None = None
+        """Why the engine is lost, once it is."""
         self._loop = EngineLoop(
             engines,
             limits.batch_size,
             limits.batch_delay_seconds,
+            limits.engine_timeout_seconds,
             metrics,
             self._after_engines,
-            on_fatal,
+            self._lose,
             tracing or NoTracing(),
         )
 
@@ -132,6 +137,10 @@ class ScoringFlow:
         job = Job(creative, on_done, before_decoding, trace)
         self._queue("fetch", self._fetch, job)
         return job
+
+    def _lose(self, error: Exception) -> None:
+        self.lost = error
+        self._on_fatal(error)
 
     def engine_busy_seconds(self) -> float:
         """How long the engine has been at its present batch; 0 when it waits."""

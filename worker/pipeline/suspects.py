@@ -26,6 +26,7 @@ class Suspects:
         self._known: dict[Assignment, dict[int, str]] = {}
         self._waiting: deque[Item] = deque()
         self._held: set[Item] = set()
+        self._keeping = False
 
     @property
     def waiting(self) -> int:
@@ -49,11 +50,15 @@ class Suspects:
             self._waiting.append(item)
         return True
 
-    def take(self, inflight: int) -> Item | None:
-        """The next suspect, once everything else in flight is finished."""
+    def take(self, undecided: int) -> Item | None:
+        """The next suspect, once nothing else is at work.
+
+        undecided: records without an outcome, the suspects among them. One that has its outcome may have to wait for
+        a suspect before it in the order of outputs.
+        """
         while self._waiting and self._waiting[0].assignment.lost:
             self._waiting.popleft()
-        if not self._waiting or inflight > len(self._waiting):
+        if not self._waiting or undecided > len(self._waiting):
             return None
         return self._waiting.popleft()
 
@@ -68,14 +73,22 @@ class Suspects:
             self._held.discard(item)
             self._marks.release(item.record.origin)
 
+    def keep(self) -> None:
+        """This worker dies of what it holds: the marks stay, and leaving the group takes none of them away."""
+        self._keeping = True
+
     def disowned(self, assignment: Assignment) -> None:
         """Another worker owns the partition: what was held of it is free."""
         self._known.pop(assignment, None)
+        if self._keeping:
+            return
         for item in [item for item in list(self._held) if item.assignment is assignment]:
             self.release(item)
 
     def clear(self) -> None:
         """Nothing is held any more: all records come again, here or at another worker."""
         self._waiting.clear()
+        if self._keeping:
+            return
         for item in list(self._held):
             self.release(item)

@@ -86,6 +86,8 @@ class Worker:
 
     def fail(self, error: Exception) -> None:
         """The worker can't go on: `run` raises it, and commits nothing that is not acknowledged."""
+        if isinstance(error, EngineLostError):
+            self._suspects.keep()  # a lost engine is a death; anything else says nothing about the records
         self._fatal = self._fatal or error
         self.holdings.wake()
 
@@ -208,7 +210,7 @@ class Worker:
 
     def _run_a_suspect(self) -> None:
         """Records that a worker held when it died run one by one, with nothing else in flight."""
-        item = self._suspects.take(self.holdings.inflight)
+        item = self._suspects.take(self.holdings.undecided) if self._suspects.waiting else None
         if item is not None and isinstance(item.content, Creative):
             self._score(item, item.content, alone=True)
 
@@ -311,9 +313,7 @@ class Worker:
     def leave(self, timeout_seconds: float) -> None:
         """Leave the group; nothing more is committed. Once is enough."""
         if self.holdings.leave():
-            if not isinstance(self._fatal, EngineLostError):
-                # What was given up is innocent; a lost engine is a death, and its marks stay.
-                self._suspects.clear()
+            self._suspects.clear()
             self._source.close(int(timeout_seconds * 1000))
 
 

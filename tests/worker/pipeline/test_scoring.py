@@ -3,7 +3,7 @@
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,15 +70,23 @@ class FakeEngines:
         self.batches: list[int] = []
         self.fails: dict[str, set[int]] = {}
         self.raises: Exception | None = None
+        self.fits = 100
+        self.seconds = 0.0
+        self.hang = threading.Event()
+        self.hang.set()
 
     def tokens(self, fields: Mapping[str, str]) -> dict[str, list[int]]:
         self.fields = dict(fields)
         return {}
 
-    def score(self, batch: Sequence[Any]) -> list[Scored]:
+    def score(self, batch: Sequence[Any], out_of_memory: Callable[[int], None]) -> list[Scored]:
         self.batches.append(len(batch))
+        self.hang.wait(30)
+        time.sleep(self.seconds)
         if self.raises:
             raise self.raises
+        if len(batch) > self.fits:
+            out_of_memory(len(batch))
         results = []
         for item in batch:
             pixel = int(item.pixels[2, 2][0, 0, 0])
@@ -93,7 +101,7 @@ class FakeEngines:
 
 
 class Rig:
-    def __init__(self, batch_size: int = 4) -> None:
+    def __init__(self, batch_size: int = 4, engine_timeout_seconds: float = 60.0) -> None:
         self.decode, self.ocr, self.engines, self.metrics = Decode(), Ocr(), FakeEngines(), Metrics()
         self.cache = MemoryCache(100)
         self.fatal: list[Exception] = []
@@ -103,7 +111,7 @@ class Rig:
             ocr=self.ocr,
             engines=self.engines,  # type: ignore[arg-type]
             cache=self.cache,
-            limits=FlowLimits(4, 2, 2, batch_size, 0.01),
+            limits=FlowLimits(4, 2, 2, batch_size, 0.01, engine_timeout_seconds),
             metrics=self.metrics,
             on_fatal=self.fatal.append,
         )
@@ -244,6 +252,45 @@ def test_a_lost_engine_is_fatal_and_nothing_of_its_batch_comes_out(rig: Rig) -> 
     outcomes = rig.submit("one")
     eventually(lambda: rig.fatal)
     assert outcomes == [None]
+
+
+def test_after_the_engine_ran_out_of_memory_batches_stay_smaller(rig: Rig) -> None:
+    rig.engines.fits = 2
+    rig.decode.gate.clear()
+    outcomes = rig.submit(*(f"image-{number}" for number in range(12)), ocr_text="")
+    eventually(lambda: len(rig.flow._inflight) == 12)
+    rig.decode.gate.set()
+    eventually(lambda: all(outcomes))
+    first = next(size for size in rig.engines.batches if size > 2)
+    after = rig.engines.batches[rig.engines.batches.index(first) + 1 :]
+    assert after
+    assert max(after) <= max(1, first // 2)
+    assert rig.metrics.batch_limit._value.get() == max(1, first // 2)
+
+
+def test_an_engine_that_hangs_is_lost_and_what_it_says_later_counts_for_nothing() -> None:
+    rig = Rig(engine_timeout_seconds=0.2)
+    rig.engines.hang.clear()
+    outcomes = rig.submit("one")
+    (error,) = eventually(lambda: rig.fatal)
+    assert isinstance(error, EngineLostError)
+    assert "ADSCORE_PIPELINE__ENGINE_TIMEOUT_SECONDS" in str(error)
+    assert rig.flow.lost is error
+    rig.flow.close()
+    rig.engines.hang.set()
+    eventually(lambda: not rig.flow._loop._thread.is_alive())
+    assert outcomes == [None]
+    assert rig.fatal == [error], "told once"
+
+
+def test_slow_batches_one_after_the_other_are_no_hang() -> None:
+    rig = Rig(batch_size=1, engine_timeout_seconds=0.3)
+    rig.engines.seconds = 0.05
+    outcomes = rig.submit(*(f"image-{number}" for number in range(12)), ocr_text="")
+    eventually(lambda: all(outcomes))
+    rig.flow.close()
+    assert len(rig.engines.batches) == 12, "over half a second of work"
+    assert not rig.fatal
 
 
 def test_a_cancelled_job_is_dropped_unless_somebody_follows_it(rig: Rig) -> None:
