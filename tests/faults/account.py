@@ -193,6 +193,8 @@ def _committed_early(evidence: Evidence, ends: Mapping[Place, Sequence[Seen]]) -
     by_partition: dict[int, list[int]] = defaultdict(list)
     covered: dict[Place, int] = {}
     for record in sorted(evidence.sent, key=lambda record: record.place):
+        if record.fate == SUPERSEDED:
+            continue  # finished without an output
         by_partition[record.place[0]].append(record.place[1])
     done: dict[int, int] = defaultdict(int)
     for commit in sorted(evidence.commits, key=lambda commit: commit.timestamp_ms):

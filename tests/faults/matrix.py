@@ -16,6 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def main() -> int:
     parser.add_argument("cells", nargs="*", default=["*"])
     parser.add_argument("--seed", default=str(random.SystemRandom().randrange(10**6)))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--passing", type=int, default=1_000, help="records per partition during each cell's faults")
     options = parser.parse_args()
     chosen = [name for name in CELLS if any(fnmatch.fnmatch(name, wanted) for wanted in options.cells)]
     if not chosen:
@@ -99,7 +101,7 @@ def main() -> int:
             # A fresh cluster now and then: the topics of finished cells cost it memory.
             with Cluster() as cluster:
                 for name in chosen[start : start + 12]:
-                    kept[name] = _cell(name, cluster, models, options.seed, scores)
+                    kept[name] = _cell(name, cluster, models, options, scores)
     if options.json:
         options.json.write_text(json.dumps({"seed": options.seed, "cores": os.cpu_count(), "cells": kept}, indent=1))
     failed = [name for name, entry in kept.items() if any(entry["wrong"].values())]
@@ -109,10 +111,13 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _cell(name: str, cluster: Cluster, models: Path, seed: str, scores: Mapping[int, Any]) -> dict[str, Any]:
+def _cell(
+    name: str, cluster: Cluster, models: Path, options: argparse.Namespace, scores: Mapping[int, Any]
+) -> dict[str, Any]:
     cell = CELLS[name]
+    shape = replace(cell.shape, passing=options.passing)
     try:
-        result = play(cell.shape, cell.fault, cluster, models, name, f"{seed}/{name}", scores)
+        result = play(shape, cell.fault, cluster, models, name, f"{options.seed}/{name}", scores)
     except Exception as error:  # noqa: BLE001  one cell that can't be played doesn't end the others
         traceback.print_exc()
         print(f"{name:22} not played: {type(error).__name__}: {error}", flush=True)
