@@ -29,6 +29,22 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lies."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+    def is_before(self, other: Place) -> bool:
+        """Whether `other` came after it; False where their order isn't known (another topic or partition)."""
+        return (self.topic, self.partition) == (other.topic, other.partition) and self.offset < other.offset
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One Kafka record as received. `value` None is a tombstone; b"" is an empty value."""
 
@@ -74,6 +90,8 @@ class Creative:
     """Declared AdCOM creative attributes (`ad.attr`), at most 64."""
     trace: Headers = ()
     """`traceparent`/`tracestate` headers to pass on unchanged, under the names they came with."""
+    repeats: Place | None = None
+    """The record that this one repeats so that it is scored again; it counts only if nothing came after that one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from admodels.contract.bundle import Bundle, BundleError, load_bundle
+from worker.scoring.targeting import models_version
 
 
 def load_heads(models_dir: Path, models: Mapping[str, Sequence[str]]) -> dict[str, list[Bundle]]:
@@ -37,6 +38,19 @@ def load_encoders(models_dir: Path, heads: Mapping[str, Sequence[Bundle]]) -> di
                 )
             encoders[use.digest] = encoder
     return encoders
+
+
+def version_of(heads: Mapping[str, Sequence[Bundle]]) -> str:
+    """The name of this set of bundles, as events that they score tell it in `targeting.ads_mv`."""
+    return models_version(
+        {
+            head: [
+                {"name": bundle.manifest.name, "version": bundle.manifest.version, "digest": bundle.digest[:12]}
+                for bundle in bundles
+            ]
+            for head, bundles in heads.items()
+        }
+    )
 
 
 def find(models_dir: Path, name: str) -> Path:

@@ -70,11 +70,11 @@ def _outcomes(settings: Settings, flow: Any, records: Iterator[Record | None]) -
 
 def _line(record: Record, outcome: Any, revisions: Revisions) -> dict[str, Any] | None:
     if isinstance(outcome, Withdrawal):
-        revisions.withdrawn(outcome.creative_id)
+        revisions.published(outcome.creative_id, None, record.origin)
         return {"creative_id": outcome.creative_id, "status": "withdrawn"}
     if isinstance(outcome, ScoredCreative):
         creative, origin = outcome.creative, record.origin
-        if revisions.is_superseded(creative.creative_id, creative.lastmod, origin):
+        if revisions.is_superseded(creative.creative_id, creative.lastmod, origin, creative.repeats):
             return None
         revisions.published(creative.creative_id, creative.lastmod, origin)
         return enriched_event(outcome, origin=origin, scored_at_ms=time.time_ns() // 1_000_000)

@@ -32,6 +32,8 @@ def read(client: KafkaConsumer, first: Offsets, end: Offsets) -> Iterator[Record
     """Records from `first` up to `end`, per partition in order. Raises KafkaTimeoutError when the broker is silent."""
     left = {part for part in end if first[part] < end[part]}
     client.assign(list(left))
+    # A partition that was read before is still paused if it stays assigned.
+    client.resume(*left)
     for part in left:
         client.seek(part, first[part])
     heard = time.monotonic()

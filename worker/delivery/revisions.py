@@ -6,6 +6,9 @@ outlives the worker. Without Redis it ends with the process.
 With at-least-once it is written after the acknowledgement (`published`). With exactly-once it is written before the
 commit (`stage`, `store_staged`), together with the input's place and the predecessor that the last commit left: an
 entry whose place is at or past a record that is read again belongs to a commit that never was.
+
+A withdrawal leaves its place alone, so that the creative can come back with any revision, but not by a record that
+repeats one from before the withdrawal (`adscore rescore` writes such).
 """
 
 from __future__ import annotations
@@ -18,18 +21,25 @@ from typing import Any
 import orjson
 
 from worker.delivery.redis_link import RedisLink, RedisUnavailableError
-from worker.types import Origin
+from worker.types import Origin, Place
 
 VERSION = 1
 
 
 @dataclass(frozen=True)
-class _Staged:
-    """A change that counts once its transaction commits; `lastmod` None is a withdrawal."""
+class _Known:
+    """The newest that was published of a creative, and by which record; `lastmod` None is a withdrawal."""
 
     lastmod: int | None
-    previous: int | None
-    origin: Origin
+    place: Place
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """A change that counts once its transaction commits."""
+
+    known: _Known
+    previous: _Known | None
 
 
 class Revisions:
@@ -40,37 +50,34 @@ class Revisions:
         self._topic = output_topic
         self._keep_seconds = keep_seconds
         self._max = max_creatives
-        self._known: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[_Known, int]] = OrderedDict()  # with the partition that it was asked for
         self._staged: dict[str, _Staged] = {}
 
-    def is_superseded(self, creative_id: str, lastmod: int, origin: Origin) -> bool:
-        """Whether a newer revision of the creative is published already; an equal one is published again."""
+    def is_superseded(self, creative_id: str, lastmod: int, origin: Origin, repeats: Place | None = None) -> bool:
+        """Whether a newer revision of the creative is published already; an equal one is published again.
+
+        repeats: the record that this one repeats, if any; then anything that came after that one supersedes it.
+        """
         known = self._newest(creative_id, origin)
-        return known is not None and known > lastmod
+        if known is None:
+            return False
+        if known.lastmod is not None and known.lastmod > lastmod:
+            return True
+        return repeats is not None and repeats.is_before(known.place)
 
-    def published(self, creative_id: str, lastmod: int, origin: Origin) -> None:
-        """The revision is acknowledged on the output topic (at-least-once)."""
-        self._remember(creative_id, lastmod, origin.partition)
-        self._write({creative_id: _Staged(lastmod, None, origin)}, transactional=False)
-
-    def withdrawn(self, creative_id: str) -> None:
-        """The withdrawal is acknowledged (at-least-once): forget the creative, so that it can come back."""
-        self._known.pop(creative_id, None)
-        if self._link is not None:
-            try:
-                self._link.call(lambda client: client.delete(self._key(creative_id)))
-            except RedisUnavailableError:
-                return
+    def published(self, creative_id: str, lastmod: int | None, origin: Origin) -> None:
+        """The revision (None: the withdrawal) is acknowledged on the output topic (at-least-once)."""
+        known = _Known(lastmod, _place(origin))
+        self._remember(creative_id, known, origin.partition)
+        self._write({creative_id: _Staged(known, None)}, transactional=False)
 
     def stage(self, creative_id: str, lastmod: int | None, origin: Origin) -> None:
         """The revision (None: the withdrawal) is part of the transaction under way (exactly-once)."""
         earlier = self._staged.get(creative_id)
         previous = earlier.previous if earlier else self._newest(creative_id, origin)
-        self._staged[creative_id] = _Staged(lastmod, previous, origin)
-        if lastmod is None:
-            self._known.pop(creative_id, None)
-        else:
-            self._remember(creative_id, lastmod, origin.partition)
+        known = _Known(lastmod, _place(origin))
+        self._staged[creative_id] = _Staged(known, previous)
+        self._remember(creative_id, known, origin.partition)
 
     def store_staged(self) -> None:
         """Write what is staged, right before its transaction commits."""
@@ -85,7 +92,7 @@ class Revisions:
         for creative_id, staged in self._staged.items():
             self._known.pop(creative_id, None)
             if staged.previous is not None:
-                self._remember(creative_id, staged.previous, staged.origin.partition)
+                self._remember(creative_id, staged.previous, staged.known.place.partition)
         self._staged = {}
 
     def disowned(self, partitions: Collection[int]) -> None:
@@ -93,18 +100,18 @@ class Revisions:
         for creative_id in [name for name, (_, partition) in self._known.items() if partition in partitions]:
             del self._known[creative_id]
 
-    def _newest(self, creative_id: str, origin: Origin) -> int | None:
+    def _newest(self, creative_id: str, origin: Origin) -> _Known | None:
         if creative_id in self._known:
             return self._known[creative_id][0]
         if creative_id in self._staged:
-            return None
+            return self._staged[creative_id].known
         stored = self._stored(creative_id, origin)
         if stored is not None:
             self._remember(creative_id, stored, origin.partition)
         return stored
 
-    def _remember(self, creative_id: str, lastmod: int, partition: int) -> None:
-        self._known[creative_id] = (lastmod, partition)
+    def _remember(self, creative_id: str, known: _Known, partition: int) -> None:
+        self._known[creative_id] = (known, partition)
         self._known.move_to_end(creative_id)
         if len(self._known) > self._max:
             self._known.popitem(last=False)
@@ -124,7 +131,7 @@ class Revisions:
         except RedisUnavailableError:
             return
 
-    def _stored(self, creative_id: str, origin: Origin) -> int | None:
+    def _stored(self, creative_id: str, origin: Origin) -> _Known | None:
         if self._link is None:
             return None
         try:
@@ -134,23 +141,37 @@ class Revisions:
             return None
         if not isinstance(entry, dict) or entry.get("v") != VERSION:
             return None
-        undone = (
-            entry.get("transactional") is True
-            and entry.get("topic") == origin.topic
-            and entry.get("partition") == origin.partition
-            and isinstance(entry.get("offset"), int)
-            and entry["offset"] >= origin.offset
-        )
+        place = _read_place(entry)
+        undone = entry.get("transactional") is True and not place.is_before(_place(origin)) and _beside(place, origin)
         lastmod = entry.get("previous" if undone else "lastmod")
-        return lastmod if type(lastmod) is int and lastmod >= 0 else None
+        if type(lastmod) is int and lastmod >= 0:
+            # Which record the predecessor came by isn't kept: of this partition, and nothing is before it.
+            return _Known(lastmod, Place(origin.topic, origin.partition, -1) if undone else place)
+        return None if undone or lastmod is not None else _Known(None, place)
 
     def _key(self, creative_id: str) -> str:
         return f"adscore:rev:{self._topic}:{creative_id}"
 
 
+def _place(origin: Origin) -> Place:
+    return Place(origin.topic, origin.partition, origin.offset)
+
+
+def _beside(place: Place, origin: Origin) -> bool:
+    return (place.topic, place.partition) == (origin.topic, origin.partition)
+
+
+def _read_place(entry: dict[str, Any]) -> Place:
+    """The entry's place; one that isn't whole is on no partition, and before and after nothing."""
+    topic, partition, offset = entry.get("topic"), entry.get("partition"), entry.get("offset")
+    whole = isinstance(topic, str) and type(partition) is int and type(offset) is int
+    return Place(topic, partition, offset) if whole else Place("", -1, -1)  # type: ignore[arg-type]
+
+
 def _entry(change: _Staged, transactional: bool) -> bytes:
-    origin = change.origin
-    place = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
+    place = change.known.place
+    previous = change.previous.lastmod if change.previous else None
+    where = {"topic": place.topic, "partition": place.partition, "offset": place.offset}
     return orjson.dumps(
-        {"v": VERSION, "lastmod": change.lastmod, "previous": change.previous, "transactional": transactional, **place}
+        {"v": VERSION, "lastmod": change.known.lastmod, "previous": previous, "transactional": transactional, **where}
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.errors import Code, CreativeError, Stage
-from worker.intake import json_text
+from worker.intake import json_text, rescored
 from worker.types import Headers, Record
 
 SPEC_VERSION = "1.0"
@@ -17,7 +17,7 @@ MAX_TRACE_BYTES = 4096
 
 _STRUCTURED = b"application/cloudevents+json"
 _TRACE = ("traceparent", "tracestate", "ce_traceparent", "ce_tracestate")
-_READ = frozenset({"content-type", "ce_specversion", "ce_type", "ce_subject", *_TRACE})
+_READ = frozenset({"content-type", "ce_specversion", "ce_type", "ce_subject", *_TRACE, *rescored.NAMES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Attributes:
     type: bytes | None
     subject: bytes | None
     trace: Headers
+    rescored: rescored.Rescored | None = None
 
 
 def bad_event(message: str) -> CreativeError:
@@ -54,6 +55,7 @@ def attributes(record: Record) -> Attributes:
         type=found.get("ce_type"),
         subject=found.get("ce_subject"),
         trace=tuple((name, found[name]) for name in _TRACE if name in found and len(found[name]) <= MAX_TRACE_BYTES),
+        rescored=rescored.read(found.get(rescored.OF), found.get(rescored.LASTMOD)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from worker.errors import Code, CreativeError, Stage
@@ -31,7 +32,12 @@ def parse_record(record: Record) -> Creative | Withdrawal:
     if record.value is None:
         return Withdrawal(_withdrawn_id(record.key, head.subject), head.trace)
     event, trace = unwrap(record.value, head)
-    return _creative(event, trace, record.origin.timestamp_ms)
+    creative = _creative(event, trace, record.origin.timestamp_ms)
+    again = head.rescored
+    if again is None:
+        return creative
+    lastmod = effective_lastmod(again.lastmod, record.origin.timestamp_ms)
+    return replace(creative, lastmod=lastmod, repeats=again.of)
 
 
 def valid_id(creative_id: str) -> bool:

@@ -188,7 +188,7 @@ class Deliverer:
 
     def _publish_scored(self, item: Item, scored: ScoredCreative) -> None:
         creative_id, lastmod, origin = scored.creative.creative_id, scored.creative.lastmod, item.record.origin
-        if self._revisions.is_superseded(creative_id, lastmod, origin):
+        if self._revisions.is_superseded(creative_id, lastmod, origin, scored.creative.repeats):
             self._put(item, Outgoing(origin, None, self._posted(item, lambda: self._finish(item, "superseded"))))
             return
         trace = item.trace.sending(self._how.output_topic, scored.creative.trace)
@@ -213,7 +213,7 @@ class Deliverer:
     def _publish_withdrawal(self, item: Item, withdrawal: Withdrawal) -> None:
         def durable() -> None:
             if not self._outbox.in_order:
-                self._revisions.withdrawn(withdrawal.creative_id)
+                self._revisions.published(withdrawal.creative_id, None, item.record.origin)
             self._metrics.published.inc()
             self._finish(item, "withdrawn")
 
