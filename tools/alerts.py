@@ -102,6 +102,14 @@ WORK = (
         "{{ $labels.pod }} has left Redis alone for most of ten minutes: work is repeated.",
     ),
     Alert(
+        "AdscoreServedStale",
+        "warning",
+        "1h",
+        'sum(increase(adscore_served_sampled_total{SELECTOR,state="stale"}[6h])) '
+        '/ sum(increase(adscore_served_sampled_total{SELECTOR,state=~"fresh|partial|stale"}[6h])) > 0.1',
+        "{{ $value | humanizePercentage }} of the creatives that ad servers hold were scored by other models.",
+    ),
+    Alert(
         "AdscoreScoreDrift",
         "warning",
         "1h",

@@ -32,6 +32,8 @@ def _ratio(part: str, whole: str) -> str:
 ENDED = f'adscore_events_processed_total{{{SELECTOR},outcome=~"scored|partial|dead_letter"}}'
 PARTIAL = f'adscore_events_processed_total{{{SELECTOR},outcome="partial"}}'
 IN_TIME = f'adscore_event_age_seconds_bucket{{{SELECTOR},le="60.0"}}'
+HELD = f'adscore_served_sampled_total{{{SELECTOR},state=~"fresh|partial|stale"}}'
+NOT_FRESH = f'adscore_served_sampled_total{{{SELECTOR},state=~"partial|stale"}}'
 HITS = f'adscore_cache_requests_total{{{SELECTOR},result="hit"}}'
 
 ROWS: dict[str, tuple[Panel, ...]] = {
@@ -39,6 +41,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Age when published", "adscore_event_age_seconds"),
         Panel("Published within a minute", "adscore_event_age_seconds", _ratio(IN_TIME, ENDED), "percentunit"),
         Panel("Published in parts", "adscore_events_processed_total", _ratio(PARTIAL, ENDED), "percentunit"),
+        Panel(
+            "Held by ad servers, not whole or stale",
+            "adscore_served_sampled_total",
+            _ratio(NOT_FRESH, HELD),
+            "percentunit",
+        ),
     ),
     "Throughput": (
         Panel("Finished, by outcome", "adscore_events_processed_total"),
@@ -52,6 +60,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     ),
     "Batches and scores": (
         Panel("Creatives per batch", "adscore_batch_size"),
+        Panel("Creatives that a batch may hold", "adscore_batch_limit"),
         Panel("Scores", "adscore_score"),
         Panel("Heads that failed", "adscore_head_errors_total"),
     ),

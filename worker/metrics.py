@@ -101,6 +101,14 @@ DECLARATIONS = (
         "creatives",
         ("name", "version"),
     ),
+    Declaration(
+        "adscore_served_sampled_total",
+        "counter",
+        "Events drawn at random from the output topic, by what they are: fresh, partial, stale (scored by another set "
+        "of models than this worker's), withdrawn, unreadable.",
+        "events",
+        ("state",),
+    ),
     Declaration("adscore_cache_breaker_open", "gauge", "1 while Redis is left alone after a failure.", "1"),
     Declaration("adscore_commits_total", "counter", "Offset commits by result (ok, error).", "commits", ("result",)),
     Declaration("adscore_rebalances_total", "counter", "Partition hand-overs by kind.", "rebalances", ("kind",)),
@@ -130,12 +138,15 @@ class Metrics:
         self.model_info: Gauge = made["adscore_model_info"]
         self.model_seconds: Counter = made["adscore_model_seconds_total"]
         self.model_creatives: Counter = made["adscore_model_creatives_total"]
+        self.served_sampled: Counter = made["adscore_served_sampled_total"]
         self.breaker_open: Gauge = made["adscore_cache_breaker_open"]
         self.commits: Counter = made["adscore_commits_total"]
         self.rebalances: Counter = made["adscore_rebalances_total"]
         # Known from the start, so that a rate over them begins at zero and not at their first event.
         for result in ("ok", "error"):
             self.commits.labels(result)
+        for state in ("fresh", "partial", "stale"):
+            self.served_sampled.labels(state)
         for kind in ("assigned", "revoked", "lost"):
             self.rebalances.labels(kind)
 

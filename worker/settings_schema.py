@@ -243,6 +243,14 @@ class Log(_Group):
     )
 
 
+class Served(_Group):
+    """A look at what ad servers hold: a sample of the output topic, for the freshness metrics."""
+
+    sample_seconds: float = Field(
+        default=60.0, ge=0, le=86_400, description="How often twenty published events are looked at; 0: never."
+    )
+
+
 class Tracing(_Group):
     """Traces by OpenTelemetry; needs the extra `adscore[tracing]`, which the image has."""
 
@@ -312,6 +320,7 @@ class Settings(_Group):
     event: Event = Event()
     http: Http = Http()
     log: Log = Log()
+    served: Served = Served()
     tracing: Tracing = Tracing()
     drain: Drain = Drain()
     dlq: Dlq = Dlq()

@@ -158,6 +158,7 @@ def test_every_alert_asks_for_what_is_exported_of_this_release_alone(chart) -> N
         "AdscoreHeadFailing",
         "AdscoreBreakerOpen",
         "AdscoreScoreDrift",
+        "AdscoreServedStale",
         "AdscoreEngineFallback",
     }
     for rule in found:
@@ -193,6 +194,6 @@ def test_alerts_that_make_no_sense_here_are_left_out(chart) -> None:
 def test_labels_of_every_metric_come_from_closed_sets() -> None:
     allowed = {
         "outcome", "code", "head", "result", "stage", "queue", "partition", "kind", "name", "version", "digest",
-        "backend", "precision",
+        "backend", "precision", "state",
     }  # fmt: skip
     assert {label for item in DECLARATIONS for label in item.labels} <= allowed

@@ -28,6 +28,7 @@ def rights(tenant: Tenant, *, exactly_once: bool = False) -> dict[str, tuple[str
     wanted = {
         "READ input": ("topic", topics["input"], "READ"),
         "WRITE output": ("topic", topics["output"], "WRITE"),
+        "READ output": ("topic", topics["output"], "READ"),
         "DESCRIBE_CONFIGS output": ("topic", topics["output"], "DESCRIBE_CONFIGS"),
         "WRITE dlq": ("topic", topics["dlq"], "WRITE"),
         "DESCRIBE_CONFIGS dlq": ("topic", topics["dlq"], "DESCRIBE_CONFIGS"),
@@ -87,11 +88,12 @@ def test_the_documented_rights_suffice(
     grant: Callable[..., None],
     adscore: Callable[..., Any],
 ) -> None:
-    tenant = make_tenant(f"config.kafka.delivery={delivery}")
+    tenant = make_tenant(f"config.kafka.delivery={delivery}", "config.served.sample_seconds=0.1")
     grant(tenant.user, *rights(tenant, exactly_once=delivery == "exactly-once").values())
     send(secure, tenant, creative(), b"not JSON")
-    done = adscore("--config", str(tenant.config), "worker", "--max-messages", "2", seconds=120)
+    done = adscore("--config", str(tenant.config), "worker", "--until-idle", "3", seconds=120)
     assert done.returncode == 0, done.stderr
+    assert "served_not_sampled" not in done.stderr
     assert published(secure, tenant, "output") >= 1
     assert published(secure, tenant, "dlq") >= 1
     assert "redis" not in done.stderr.lower(), done.stderr
@@ -133,6 +135,19 @@ def test_each_missing_right_is_told_and_ends_the_worker(
     assert time.monotonic() - began < 60
     assert tenant.topics.get(named, tenant.name) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_without_the_right_to_read_what_it_wrote_the_worker_goes_on_and_says_so_once(
+    secure: Secure, make_tenant: Callable[..., Tenant], grant: Callable[..., None], adscore: Callable[..., Any]
+) -> None:
+    tenant = make_tenant("config.served.sample_seconds=0.1")
+    grant(tenant.user, *(right for name, right in rights(tenant).items() if name != "READ output"))
+    send(secure, tenant, creative())
+    done = adscore("--config", str(tenant.config), "worker", "--until-idle", "3", seconds=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("served_not_sampled") == 1, done.stderr
+    assert f"grant Read on {tenant.topics['output']}" in done.stderr
 
 
 @pytest.mark.slow

@@ -42,6 +42,19 @@ def consumer(settings: Settings) -> KafkaConsumer:
     )
 
 
+def sampler(settings: Settings) -> KafkaConsumer:
+    """A consumer outside any group that fetches little at a time."""
+    return KafkaConsumer(
+        **kafka.kafka_client_config(settings.kafka),
+        group_id=None,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        allow_auto_create_topics=False,
+        max_partition_fetch_bytes=64 * 1024,
+        metrics_enabled=False,
+    )
+
+
 def tracing(settings: Settings) -> Tracing:
     """What `tracing.endpoint` asks for. Raises FatalError (exit status 3) where the extra isn't installed."""
     wanted = settings.tracing

@@ -11,6 +11,7 @@ import structlog
 from admodels.runtime.runner import EngineLostError
 from worker.commands import clients, edge, kafka
 from worker.commands.compose import redis_link, score_cache, scoring_flow
+from worker.commands.served import ServedSample
 from worker.commands.topic_watch import TopicWatch
 from worker.commands.topics import described, max_message_bytes, policies
 from worker.commands.worker import signals, worker_name
@@ -25,6 +26,7 @@ from worker.pipeline.messages import Delivery
 from worker.pipeline.scoring import ScoringFlow
 from worker.pipeline.suspects import Suspects
 from worker.pipeline.worker import RunLimits, Worker
+from worker.scoring.targeting import models_version
 from worker.settings_schema import Settings
 from worker.types import HEADS
 
@@ -83,6 +85,16 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
             worker.bind(Source(consumer, settings.kafka.input_topic, ownership), flow, deliverer)
             _log.info("started", worker=how.worker_id, group=settings.kafka.group_id, delivery=settings.kafka.delivery)
             names = (settings.kafka.input_topic, settings.kafka.output_topic, settings.kafka.dlq_topic)
+            if settings.served.sample_seconds:
+                version = models_version(flow.models)
+                sample = ServedSample(
+                    lambda: clients.sampler(settings),
+                    settings.kafka.output_topic,
+                    version,
+                    metrics,
+                    settings.served.sample_seconds,
+                )
+                stack.callback(sample.close)
             watch = TopicWatch(clients.admin(settings), names, worker.fail)
             try:
                 worker.run()
