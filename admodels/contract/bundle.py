@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pydantic import ValidationError
 
 from admodels.contract.manifest import MANIFEST_VERSION, Manifest
+from admodels.contract.onnx_guard import refuse_external_data
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -46,11 +49,12 @@ def load_bundle(folder: Path) -> Bundle:
     """Read and check the bundle in `folder`.
 
     Raises:
-        BundleError: missing, changed, unlisted or linked file, path that leaves the folder, unreadable manifest.
+        BundleError: missing, changed, unlisted or linked file, path that leaves the folder, unreadable manifest,
+            a graph that reaches for other files.
     """
     if folder.is_symlink() or not folder.is_dir():
         raise BundleError(f"bundle {_label(folder)}: no such folder; `adscore models list` shows what is there")
-    manifest = _read_manifest(folder)
+    manifest = parse_manifest(_read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES), _label(folder))
     if (manifest.name, manifest.version) != (folder.parent.name, folder.name):
         raise BundleError(
             f"bundle {_label(folder)}: its manifest says {manifest.name}/{manifest.version}; "
@@ -60,6 +64,10 @@ def load_bundle(folder: Path) -> Bundle:
     files = {path: _read_checked(folder, path, digest) for path, digest in manifest.files.items()}
     if MODEL not in files:
         raise BundleError(f"bundle {_label(folder)}: {MANIFEST} doesn't list {MODEL}; export the bundle again")
+    try:
+        refuse_external_data(files[MODEL])
+    except ValueError as error:
+        raise BundleError(f"bundle {_label(folder)}: {MODEL}: {error}; export the bundle again") from error
     return Bundle(manifest, files, bundle_digest(manifest))
 
 
@@ -85,24 +93,50 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    raw = _read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES)
+def parse_manifest(raw: bytes, label: str) -> Manifest:
+    """Read `manifest.json`. Raises BundleError, which names the bundle as `label` and quotes nothing of it."""
+    odd: list[str] = []
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value):
+            odd.append(text)
+        return value
+
     try:
-        data = json.loads(raw)
+        text = raw.decode()
+        data = json.loads(text, parse_constant=number, parse_float=number, object_pairs_hook=_without_duplicates)
+    except _RefusedError as error:
+        raise BundleError(f"bundle {label}: {MANIFEST}: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"bundle {_label(folder)}: {MANIFEST} isn't JSON") from error
+        raise BundleError(f"bundle {label}: {MANIFEST} isn't JSON") from error
     version = data.get("manifest_version") if isinstance(data, dict) else None
     if type(version) is not int or version != MANIFEST_VERSION:
         raise BundleError(
-            f"bundle {_label(folder)}: unknown manifest_version; this build reads version {MANIFEST_VERSION}, "
+            f"bundle {label}: unknown manifest_version; this build reads version {MANIFEST_VERSION}, "
             "export the bundle again or install the adscore that wrote it"
         )
     try:
-        return Manifest.model_validate_json(raw)
+        manifest = Manifest.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"bundle {_label(folder)}: {MANIFEST}: {where}: {first['msg']}") from error
+        raise BundleError(f"bundle {label}: {MANIFEST}: {where}: {first['msg']}") from error
+    if odd:
+        raise BundleError(f"bundle {label}: {MANIFEST}: it holds a number that isn't finite")
+    return manifest
+
+
+class _RefusedError(ValueError):
+    """JSON, but not a manifest's."""
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Readers differ on which of two equal names counts, so none of them is read."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _RefusedError("a name stands twice in one object")
+    return found
 
 
 def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
@@ -114,6 +148,7 @@ def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
             or ".." in pure.parts
             or str(pure) != path
             or "\\" in path
+            or not path.isprintable()
             or pure.parts[0] == ENGINES
         ):
             raise BundleError(f"bundle {_label(folder)}: {MANIFEST} lists a path that is not inside the bundle")

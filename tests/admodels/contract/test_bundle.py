@@ -26,7 +26,7 @@ def manifest(files: dict[str, bytes], /, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-FILES = {"model.onnx": b"graph", "tokenizer.json": b"{}"}
+FILES = {"model.onnx": b"\x08\x09\x12\x05graph", "tokenizer.json": b"{}"}  # ir_version 9, producer_name "graph"
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(make: Callable[..., Path]) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["../model.onnx", "/etc/passwd", "a/../model.onnx", "./model.onnx", "a\\b", "engines/x", ""]
+    "path", ["../model.onnx", "/etc/passwd", "a/../model.onnx", "./model.onnx", "a\\b", "engines/x", "", "a\0b", "\ud800"]
 )
 def test_paths_that_leave_the_bundle_are_refused(make: Callable[..., Path], path: str) -> None:
     files = manifest(FILES)["files"] | {path: "0" * 64}
