@@ -10,7 +10,7 @@ VENV := .venv/bin/python
 GUARD := -I -S tools/guard.py --grace 30 --
 STACK := exec $(VENV) tools/stack.py
 # Read by the shell, not by make: whatever is in them, it isn't split or expanded.
-export INPUT
+export INPUT MINUTES
 
 .PHONY: help
 help: ## list the targets
@@ -39,6 +39,10 @@ down: ## stop them and drop their data
 .PHONY: test
 test: setup ## run the tests, real broker and Redis included (ARGS=… for pytest)
 	@exec $(VENV) $(GUARD) $(VENV) -m pytest $(ARGS)
+
+.PHONY: fuzz
+fuzz: setup ## look for inputs that break event parsing, image guards or the manifest reader (MINUTES=3)
+	@exec $(VENV) $(GUARD) $(VENV) -m tests.fuzz --minutes "$${MINUTES:-3}"
 
 .PHONY: lint
 lint: setup ## ruff, mypy, import-linter

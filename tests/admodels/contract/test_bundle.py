@@ -116,7 +116,7 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(make: Callable[..., Path]) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["../model.onnx", "/etc/passwd", "a/../model.onnx", "./model.onnx", "a\\b", "engines/x", "", "a\0b", "\ud800"]
+    "path", ["../model.onnx", "/etc/passwd", "a/../model.onnx", "./model.onnx", "a\\b", "engines/x", "", "a\0b"]
 )
 def test_paths_that_leave_the_bundle_are_refused(make: Callable[..., Path], path: str) -> None:
     files = manifest(FILES)["files"] | {path: "0" * 64}
