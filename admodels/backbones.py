@@ -89,10 +89,37 @@ class TextEncoder(nn.Module):
         self.network = network
         self.width: int = network.config.hidden_size  # type: ignore[union-attr, assignment]
 
+    @property
+    def embeddings(self) -> nn.Module:
+        """What gives the first layer its input."""
+        part: nn.Module = self.network.embeddings  # type: ignore[assignment]
+        return part
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The transformer's layers. Raises ValueError for a network that isn't of BERT's kind."""
+        encoder = getattr(self.network, "encoder", None)
+        if encoder is None or not hasattr(encoder, "layer"):
+            raise ValueError(f"{type(self.network).__name__} isn't of BERT's kind: its layers take no prefix")
+        return list(encoder.layer)
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         bias = additive_mask(attention_mask)
         tokens: Tensor = self.network(input_ids=input_ids, attention_mask=bias).last_hidden_state
         return tokens * attention_mask[:, :, None].float()
+
+
+def bert_layers(
+    *, width: int, layers: int = 2, heads: int = 4, hidden: int = 256, dropout: float = 0.1
+) -> list[nn.Module]:
+    """BERT's layers by size, with random weights, for a model that reads tokens which are no words' embeddings."""
+    config = BertConfig(
+        vocab_size=1, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=hidden, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+    )  # fmt: skip
+    if width % heads:
+        raise ValueError(f"width {width} isn't a multiple of heads {heads}; choose heads that divide it")
+    return list(AutoModel.from_config(config, attn_implementation="eager").encoder.layer)
 
 
 def image_encoder(

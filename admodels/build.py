@@ -1,66 +1,33 @@
-"""From a spec to a module: a literal table of builders, and the specs of the papers' and the small sizes."""
+"""From a spec to a module: a literal table of builders."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from admodels.backbones import ImageEncoder, TextEncoder, image_encoder, text_encoder
-from admodels.contract.manifest import EncoderUse, TextSpec
+from admodels.backbones import ImageEncoder, TextEncoder, bert_layers, image_encoder, text_encoder
 from admodels.contract.spec import Architecture, ImageEncoderSpec, ModelSpec, TextEncoderSpec
 from admodels.papers.adfusion import Adfusion
+from admodels.papers.baselines import Baseline
 from admodels.papers.dbafn import Dbafn
+from admodels.papers.deepm2ad import DeepM2Ad, DeepM2AdOverMaps
 from admodels.papers.fgmfn import Fgmfn
+from admodels.papers.mvla import Mvla, MvlaWithEncoders
+from admodels.specs import encoder_uses, maps_read, paper_spec, small_spec
 
-BUILDERS: dict[Architecture, type[Dbafn] | type[Fgmfn] | type[Adfusion]] = {
-    "dbafn": Dbafn,
-    "fgmfn": Fgmfn,
-    "adfusion": Adfusion,
-}
-
-SENTIMENT = ("negative", "neutral", "positive")
-
-_SHARED_MAPS = {"c1": (16, 128), "c2": (24, 64), "c3": (32, 32), "c4": (96, 16), "c5": (320, 8)}
-"""Channels and side of the shared image encoder's maps."""
-_SHARED_TEXT_DIM = 384
-
-_READS: dict[Architecture, tuple[str, ...]] = {
-    "dbafn": ("c3", "c4", "c5"),
-    "fgmfn": ("c1", "c2", "c3", "c4", "c5"),
-    "adfusion": ("c3", "c4", "c5"),
-}
-
-_SMALL: dict[Architecture, dict[str, object]] = {
-    "dbafn": {
-        "text_hidden": 192, "channels": 128, "score_hidden": 64, "decoder_channels": 32, "heatmap_size": 64,
-        "gate_rank": 16,
-    },
-    "fgmfn": {
-        "dim": 128, "layers": 2, "heads": 4, "hidden": 256, "dropout": 0.2, "high_level": 5, "sentence": "mean",
-    },
-    "adfusion": {"dim": 96, "layers": 2, "heads": 4, "hidden": 192, "dropout": 0.2},
-}  # fmt: skip
-
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, with which timm's weights of the papers' networks were trained."""
-
-_PAPER_ENCODERS: dict[Architecture, tuple[ImageEncoderSpec, str]] = {
-    "dbafn": (
-        ImageEncoderSpec(name="swin_tiny_patch4_window7_224", size=384, levels=(1, 2, 3), mean=_MEAN, std=_STD),
-        "roberta-base",
-    ),
-    "fgmfn": (
-        ImageEncoderSpec(name="resnet50", size=224, levels=(0, 1, 2, 3, 4), mean=_MEAN, std=_STD),
-        "bert-base-uncased",
-    ),
-    "adfusion": (
-        ImageEncoderSpec(name="resnet18", size=224, levels=(2, 3, 4), mean=_MEAN, std=_STD),
-        "distilbert-base-uncased",
-    ),
-}
+__all__ = [
+    "BUILDERS",
+    "WithEncoders",
+    "WithImageEncoder",
+    "build",
+    "encoder_uses",
+    "maps_read",
+    "paper_spec",
+    "small_spec",
+]
 
 
 class _Head(Protocol):
@@ -68,128 +35,121 @@ class _Head(Protocol):
 
 
 class WithEncoders(nn.Module):
-    """A head behind encoders of its own: image uint8 B×H×W×3, input_ids and attention_mask int64 B×L → its output."""
+    """A head behind encoders of its own, one or both.
 
-    def __init__(self, image: ImageEncoder, text: TextEncoder, head: nn.Module) -> None:
+    forward: image uint8 B×H×W×3, or the maps where `image` is None; input_ids int64 B×L, or the tokens B×L×E where
+    `text` is None; attention_mask int64 B×L → the head's output.
+    """
+
+    def __init__(self, image: ImageEncoder | None, text: TextEncoder | None, head: nn.Module) -> None:
         super().__init__()
         self.image = image
         self.text = text
         self.head = head
 
-    def forward(self, image: Tensor, input_ids: Tensor, attention_mask: Tensor) -> NamedTuple:
+    def forward(self, image: Any, input_ids: Tensor, attention_mask: Tensor) -> NamedTuple:
+        maps = image if self.image is None else self.image(image)
+        tokens = input_ids if self.text is None else self.text(input_ids, attention_mask)
         head: _Head = self.head
-        return head(self.image(image), self.text(input_ids, attention_mask), attention_mask)
+        return head(maps, tokens, attention_mask)
+
+
+class WithImageEncoder(nn.Module):
+    """A head that reads words by itself (DeepM2AD) behind an image encoder of its own: image uint8 B×H×W×3, then what
+    the head takes after its maps."""
+
+    def __init__(self, image: ImageEncoder, head: nn.Module) -> None:
+        super().__init__()
+        self.image = image
+        self.head = head
+
+    def forward(self, image: Tensor, *rest: Tensor) -> NamedTuple:
+        output: NamedTuple = self.head(self.image(image), *rest)
+        return output
+
+
+def _mvla(spec: ModelSpec, image: ImageEncoder | None, text: TextEncoder | None) -> nn.Module:
+    """MVLA's prefix lives inside BERT's layers: those of its own text encoder, or a few over a shared one's tokens."""
+    options: dict[str, Any] = {**spec.options}
+    options.pop("map_sizes", None)  # its levels are means
+    crops = bool(options.pop("crops", False))
+    if text is None:
+        sizes = {name: options.pop(name) for name in ("layers", "heads", "hidden") if name in options}
+        layers = bert_layers(width=options["width"], dropout=options.get("dropout", 0.1), **sizes)
+        return Mvla(layers, **options)
+    own = {name: value for name, value in options.items() if name not in ("layers", "heads", "hidden")}
+    if image is not None:
+        own["map_channels"] = image.channels
+    head = Mvla(text.layers, **{**own, "width": text.width, "text_dim": None})
+    return MvlaWithEncoders(image or nn.Identity(), text.embeddings, head, crops=crops)
+
+
+def _deepm2ad(spec: ModelSpec, image: ImageEncoder | None, _: TextEncoder | None) -> nn.Module:
+    """Over an image encoder's maps where there is one, else over features (image vectors, objects, words)."""
+    options: dict[str, Any] = {**spec.options}
+    options.pop("map_sizes", None)
+    normalise = bool(options.pop("normalise_maps", False))
+    given = options.pop("map_channels", None)
+    channels = image.channels if image is not None else given
+    if channels is None:
+        return DeepM2Ad(**options)
+    last = channels[-1]
+    options = {"image_dim": last, "object_dim": last, **options}
+    head = DeepM2AdOverMaps(DeepM2Ad(**options), last, normalise_maps=normalise)
+    return head if image is None else WithImageEncoder(image, head)
+
+
+def _over_features(
+    head: Callable[..., nn.Module],
+) -> Callable[[ModelSpec, ImageEncoder | None, TextEncoder | None], nn.Module]:
+    """The builder of a head that reads maps and tokens."""
+
+    def make(spec: ModelSpec, image: ImageEncoder | None, text: TextEncoder | None) -> nn.Module:
+        options: dict[str, Any] = {**spec.options}
+        if image is not None:
+            options |= {"map_channels": image.channels, "map_sizes": image.sizes}
+        if text is not None:
+            options |= {"text_dim": text.width}
+        made = head(**options)
+        return made if image is None and text is None else WithEncoders(image, text, made)
+
+    return make
+
+
+BUILDERS: dict[Architecture, Callable[[ModelSpec, ImageEncoder | None, TextEncoder | None], nn.Module]] = {
+    "dbafn": _over_features(Dbafn),
+    "fgmfn": _over_features(Fgmfn),
+    "mvla": _mvla,
+    "deepm2ad": _deepm2ad,
+    "adfusion": _over_features(Adfusion),
+    "baseline": _over_features(Baseline),
+}
 
 
 def build(spec: ModelSpec) -> nn.Module:
     """The module that `spec` describes, with random weights unless its encoders name theirs.
 
-    With shared encoders it is the head: `model(maps, tokens, mask)`; with its own, `WithEncoders`.
+    What it takes: `model(maps, tokens, mask)` on shared encoders; `WithEncoders` with some of its own; `Mvla`,
+    `MvlaWithEncoders`, `DeepM2Ad`, `DeepM2AdOverMaps` say theirs.
     Raises ValueError for options that the architecture doesn't take, WeightsUnavailableError as the encoders do.
     """
-    if spec.image_encoder is None or spec.text_encoder is None:
-        return _head(spec, spec.options)
-    own = spec.image_encoder
-    image = image_encoder(
-        own.name,
-        size=own.size,
-        levels=own.levels,
-        mean=own.mean,
-        std=own.std,
-        weights=None if own.weights is None else Path(own.weights),
-        pretrained=own.pretrained,
-    )
-    folder = spec.text_encoder.folder
-    text = text_encoder(
-        spec.text_encoder.name if folder is None else Path(folder), pretrained=spec.text_encoder.pretrained
-    )
-    sizes = {"map_channels": image.channels, "map_sizes": image.sizes, "text_dim": text.width}
-    return WithEncoders(image, text, _head(spec, {**spec.options, **sizes}))
-
-
-def _head(spec: ModelSpec, options: Mapping[str, object]) -> nn.Module:
     try:
-        return BUILDERS[spec.architecture](**options)  # type: ignore[arg-type]
-    except TypeError as error:
+        return BUILDERS[spec.architecture](spec, _image(spec.image_encoder), _text(spec.text_encoder))
+    except (TypeError, KeyError) as error:
         raise ValueError(f"{spec.architecture} can't be built from the spec's options: {error}") from error
 
 
-def maps_read(architecture: Architecture) -> tuple[str, ...]:
-    """Names of the shared image encoder's maps that the small head reads, finest first."""
-    return _READS[architecture]
+def _image(spec: ImageEncoderSpec | None) -> ImageEncoder | None:
+    if spec is None:
+        return None
+    weights = None if spec.weights is None else Path(spec.weights)
+    return image_encoder(
+        spec.name, size=spec.size, levels=spec.levels, mean=spec.mean, std=spec.std, weights=weights,
+        pretrained=spec.pretrained,
+    )  # fmt: skip
 
 
-def encoder_uses(
-    architecture: Architecture, image: tuple[str, str, str], text: tuple[str, str, str]
-) -> tuple[EncoderUse, EncoderUse]:
-    """How the small head reads the shared encoders; image, text: (name, version, digest) of their bundles."""
-    maps = {name: name for name in _READS[architecture]}
-    return (
-        EncoderUse(name=image[0], version=image[1], digest=image[2], outputs=maps),
-        EncoderUse(name=text[0], version=text[1], digest=text[2], outputs={"tokens": "tokens"}),
-    )
-
-
-def small_spec(
-    architecture: Architecture,
-    *,
-    encoders: tuple[EncoderUse, ...],
-    labels: Mapping[str, tuple[str, ...]] | None = None,
-    options: Mapping[str, object] | None = None,
-) -> ModelSpec:
-    """The small size on the shared encoders: at most a million parameters, trained and served on a CPU.
-
-    labels: class names by head; fgmfn's default is negative, neutral, positive; adfusion gets one class head per
-    entry, and `keywords` its vocabulary. options: what differs from the small size.
-    """
-    labels = dict(labels or ({"sentiment": SENTIMENT} if architecture == "fgmfn" else {}))
-    maps = [_SHARED_MAPS[name] for name in _READS[architecture]]
-    sizes = {
-        "map_channels": [channels for channels, _ in maps],
-        "map_sizes": [side for _, side in maps],
-        "text_dim": _SHARED_TEXT_DIM,
-        "normalise_maps": True,
-    }
-    return _spec(architecture, {**sizes, **_SMALL[architecture], **(options or {})}, labels, encoders=encoders)
-
-
-def paper_spec(
-    architecture: Architecture,
-    *,
-    labels: Mapping[str, tuple[str, ...]] | None = None,
-    options: Mapping[str, object] | None = None,
-) -> ModelSpec:
-    """The paper's size with encoders of its own, random weights."""
-    labels = dict(labels or ({"sentiment": SENTIMENT} if architecture == "fgmfn" else {}))
-    image, text = _PAPER_ENCODERS[architecture]
-    spec = TextSpec(fields=("headline", "body", "cta", "brand", "ocr"), max_tokens=64)
-    return _spec(architecture, options or {}, labels, image=image, text=TextEncoderSpec(name=text), text_spec=spec)
-
-
-def _spec(
-    architecture: Architecture,
-    options: Mapping[str, object],
-    labels: dict[str, tuple[str, ...]],
-    *,
-    encoders: tuple[EncoderUse, ...] = (),
-    image: ImageEncoderSpec | None = None,
-    text: TextEncoderSpec | None = None,
-    text_spec: TextSpec | None = None,
-) -> ModelSpec:
-    counted: dict[str, object] = {}
-    if architecture == "fgmfn":
-        counted = {"classes": len(labels["sentiment"])}
-    elif architecture == "adfusion":
-        classes = {name: len(names) for name, names in labels.items() if name != "keywords"}
-        counted = {"classes": classes, "keywords": len(labels.get("keywords", ()))}
-    return ModelSpec.model_validate(
-        {
-            "architecture": architecture,
-            "options": {**counted, **options},
-            "labels": labels,
-            "encoders": encoders,
-            "image_encoder": image,
-            "text_encoder": text,
-            "text": text_spec,
-        }
-    )
+def _text(spec: TextEncoderSpec | None) -> TextEncoder | None:
+    if spec is None:
+        return None
+    return text_encoder(spec.name if spec.folder is None else Path(spec.folder), pretrained=spec.pretrained)

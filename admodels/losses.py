@@ -104,6 +104,25 @@ def bernoulli_kl(p: Tensor, q: Tensor) -> Tensor:
     return (p * (p.log() - q.log()) + (1 - p) * ((1 - p).log() - (1 - q).log())).mean()
 
 
+def marginal_kl(log_p: Tensor, log_q: Tensor, mask: Tensor) -> Tensor:
+    """MVLA (13): Σ KL(p ‖ q) of token marginals, log-probabilities B×N×K, over the real steps → B."""
+    each = (log_p.exp() * (log_p - log_q)).sum(-1)  # B×N
+    return torch.where(mask.bool(), each, 0.0).sum(1)
+
+
+def top_cross_entropy(logits: Tensor, teacher: Tensor, *, top: int) -> Tensor:
+    """MVLA (8): cross-entropy against a teacher's `top` most probable classes, renormalised; mean over its rows.
+
+    teacher: B×A probabilities of any scale; a row that is all zero or holds NaN is missing.
+    """
+    best, classes = teacher.float().topk(min(top, teacher.shape[1]), dim=1)  # B×V
+    total = best.sum(1, keepdim=True)
+    known = (total > 0).squeeze(1)  # False for NaN too, which topk puts first
+    share = torch.where(known[:, None], best, 0.0) / torch.where(known[:, None], total, 1.0)
+    log_p = torch.log_softmax(logits.float(), dim=-1).gather(1, classes)
+    return _mean_of(-(share * log_p).sum(1), known)
+
+
 def _mean_of(loss: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean; 0 (still attached to the graph) where all weights are 0."""
     weights = weights.to(loss.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 MASKED = -1e4
@@ -17,3 +18,12 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 def additive_mask(mask: Tensor) -> Tensor:
     """B×L → float B×1×1×L to add to attention logits: 0 at real tokens, a large negative number at padding."""
     return (1.0 - mask[:, None, None, :].float()) * MASKED
+
+
+def gather_marked(x: Tensor, marked: Tensor) -> tuple[Tensor, Tensor]:
+    """The marked tokens of B×L×D pushed to the left, in order → B×N×D and their mask B×N; N is the longest row's."""
+    count = marked.long().sum(1, keepdim=True)  # B×1
+    length = max(int(count.max()), 1)
+    order = torch.argsort(1 - marked.long(), dim=1, stable=True)[:, :length]  # B×N
+    picked = x.gather(1, order[:, :, None].expand(-1, -1, x.shape[2]))
+    return picked, torch.arange(length, device=x.device)[None] < count

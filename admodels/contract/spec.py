@@ -8,10 +8,17 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from admodels.contract.manifest import Calibration, EncoderUse, TextSpec
 
-Architecture = Literal["dbafn", "fgmfn", "adfusion"]
+Architecture = Literal["dbafn", "fgmfn", "mvla", "deepm2ad", "adfusion", "baseline"]
 Task = Literal["attractiveness", "sentiment", "ctr"]
 
-TASKS: dict[Architecture, Task] = {"dbafn": "attractiveness", "fgmfn": "sentiment", "adfusion": "ctr"}
+TASKS: dict[Architecture, Task] = {
+    "dbafn": "attractiveness",
+    "fgmfn": "sentiment",
+    "mvla": "sentiment",
+    "deepm2ad": "sentiment",
+    "adfusion": "ctr",
+}
+"""Baselines are measured, not served."""
 
 
 class _Frozen(BaseModel):
@@ -42,7 +49,8 @@ class TextEncoderSpec(_Frozen):
 
 
 class ModelSpec(_Frozen):
-    """`spec.json`. Either `encoders` names shared encoder bundles, or both encoders are the model's own.
+    """`spec.json`. `encoders` names shared encoder bundles; `image_encoder` and `text_encoder` are the model's own. A
+    modality has one or the other, or neither where the model doesn't read it through an encoder.
 
     options: the keyword arguments of the paper's class. labels: class names per output, in the order of the logits.
     """
@@ -57,7 +65,9 @@ class ModelSpec(_Frozen):
 
     @property
     def task(self) -> Task:
-        """The head that this architecture serves."""
+        """The head that this architecture serves. Raises ValueError for a baseline, which serves none."""
+        if self.architecture not in TASKS:
+            raise ValueError(f"{self.architecture} is for comparison and serves no head; export a paper's model")
         return TASKS[self.architecture]
 
 

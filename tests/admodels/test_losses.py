@@ -126,3 +126,20 @@ def test_a_batch_without_labels_costs_nothing_and_still_back_propagates(name: st
     assert loss.item() == 0.0
     assert x.grad is not None
     assert (x.grad == 0).all()
+
+
+def test_marginal_kl_is_summed_over_the_real_steps() -> None:
+    p, q = np.random.default_rng(0).dirichlet(np.ones(3), (2, 2, 4))
+    kl = (p * np.log(p / q)).sum(-1)
+    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
+    ours = losses.marginal_kl(torch.tensor(p).log(), torch.tensor(q).log(), mask)
+    assert ours.tolist() == pytest.approx([kl[0, :3].sum(), kl[1, 0]])
+
+
+def test_top_cross_entropy_takes_the_teachers_best_and_skips_rows_without_one() -> None:
+    logits = np.array([[2.0, 0.0, 1.0, -1.0], [5.0, 0.0, 0.0, 0.0], [5.0, 0.0, 0.0, 0.0]], np.float32)
+    teacher = torch.tensor([[0.1, 0.6, 0.2, 0.1], [0.0] * 4, [NAN, 1.0, 0.0, 0.0]])
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    loss = losses.top_cross_entropy(torch.tensor(logits), teacher, top=2)
+    assert loss.item() == pytest.approx(-(0.75 * log_p[0, 1] + 0.25 * log_p[0, 2]), rel=1e-5)
+    assert losses.top_cross_entropy(torch.tensor(logits), teacher[1:], top=9).item() == 0.0
