@@ -1,4 +1,4 @@
-"""`adscore-train`: fit, evaluate, calibrate, synth."""
+"""`adscore-train`: fit, evaluate, calibrate, compare, ablate, synth."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import click
 
 from training import config as configuration
 from training import synthetic
+from training.datasets.sample import BadRows
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Skip rows that can't be read, and count them.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,14 +27,20 @@ def cli() -> None:
 @click.option("--root", type=_FOLDER, required=True, help="The data set's own folder (data/osie for generated).")
 @click.option("--out", type=_FOLDER, required=True, help="The run's folder; a run that lies there is continued.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-def fit(config: Path, root: Path, out: Path, seed: int) -> None:
-    """Train as CONFIG (a file of training/configs) says; leaves OUT/best."""
+@_SKIP_BAD
+def fit(config: Path, root: Path, out: Path, seed: int, skip_bad: bool) -> None:
+    """Train as CONFIG (a file of training/configs) says; leaves OUT/best. Under torchrun, on several GPUs."""
     checked = configuration.load(config)
     from training.fit import fit as run
+    from training.place import here
 
     command = f"adscore-train fit {_plain(config)} --root {_plain(root)} --out {_plain(out)} --seed {seed}"
-    metrics = run(checked, root, out, seed=seed, command=command, report=_say)
-    click.echo(json.dumps({"run": str(out), "metrics": metrics}))
+    with here() as place:
+        report = _say if place.first else lambda _: None
+        bad = BadRows(skip=skip_bad, report=report)
+        metrics = run(checked, root, out, seed=seed, command=command, report=report, place=place, bad=bad)
+        if place.first:
+            click.echo(json.dumps({"run": str(out), "skipped": bad.count, "metrics": metrics}))
 
 
 @cli.command()
@@ -42,8 +50,9 @@ def fit(config: Path, root: Path, out: Path, seed: int) -> None:
 @click.option("--models", type=_FOLDER, help="Where the shared encoders' bundles lie. [default: the checkout's]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 @click.option("--predictions", type=click.Path(path_type=Path, dir_okay=False), help="A JSON line per row.")
+@_SKIP_BAD
 def evaluate(
-    model: Path, dataset: str, root: Path, models: Path | None, as_json: bool, predictions: Path | None
+    model: Path, dataset: str, root: Path, models: Path | None, as_json: bool, predictions: Path | None, skip_bad: bool
 ) -> None:  # fmt: skip
     """Measure MODEL (a run's or a bundle's folder, or centre-bias, spectral-residual) on a data set."""
     from training import evaluate as evaluation
@@ -51,11 +60,11 @@ def evaluate(
     from training.encoders import MODELS
     from training.predictor import Predictor
 
-    if dataset not in evaluation.DATASETS:
-        hint = configuration.nearest(dataset, list(evaluation.DATASETS))
+    if dataset not in evaluation.NAMES:
+        hint = configuration.nearest(dataset, list(evaluation.NAMES))
         raise click.UsageError(f"unknown dataset {dataset!r}; {hint}")
     predictor = Baseline(str(model)) if str(model) in BASELINES else Predictor(model, models or MODELS)
-    report, rows = evaluation.evaluate(predictor, dataset, root)
+    report, rows = evaluation.evaluate(predictor, dataset, root, BadRows(skip=skip_bad, report=_say))
     if predictions is not None:
         predictions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     click.echo(json.dumps(report) if as_json else _table(report))
@@ -64,11 +73,12 @@ def evaluate(
 @cli.command()
 @click.argument("run", type=_FOLDER)
 @click.option("--root", type=_FOLDER, required=True, help="The data set's own folder.")
-def calibrate(run: Path, root: Path) -> None:
+@_SKIP_BAD
+def calibrate(run: Path, root: Path, skip_bad: bool) -> None:
     """Fit RUN's calibration again on its held-out rows, and show what it changes on rows it has not seen."""
     from training.fit import recalibrate
 
-    click.echo(json.dumps(recalibrate(run, root, _say)))
+    click.echo(json.dumps(recalibrate(run, root, _say, BadRows(skip=skip_bad, report=_say))))
 
 
 @cli.command()

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from admodels.contract.manifest import Calibration
-from training.datasets.osie import SALIENCY_SIDE
-from training.datasets.sample import Sample
+from training.datasets.sample import Record, Sample
+from training.datasets.viewed import SALIENCY_SIDE
+from training.encoded import Form
 from training.saliency import centre_bias, spectral_residual
 from training.tasks import Arrays
 
@@ -25,10 +26,15 @@ class Baseline:
     def __init__(self, name: str) -> None:
         self.name = name
         self.architecture = name
-        self.outputs = {"heatmap"}
+        self.form: Form = "image"
+        self.labels: dict[str, tuple[str, ...]] = {}
         self.served: dict[str, Calibration] = {}
         self.side = 256
         self._heatmap = BASELINES[name]
+
+    def sample(self, record: Record) -> Sample:
+        """A record with its pixels."""
+        return record.sample(self.side)
 
     def predict(self, samples: Sequence[Sample]) -> Arrays:
         """`heatmap`, float32 B×64×64."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,47 +16,65 @@ from training.features import Features
 
 @dataclass(frozen=True)
 class Batch:
-    """maps float32 B×C×h×w each, tokens float32 B×L×D, mask int64 B×L (L: the longest row), labels by name."""
+    """maps float32 B×C×h×w each, tokens float32 B×L×D, input_ids and mask int64 B×L (L: the longest row), labels by
+    name. more: what only some models read (DeepM2AD's words and objects), by name."""
 
     maps: tuple[Tensor, ...]
     tokens: Tensor
+    input_ids: Tensor
     mask: Tensor
     labels: dict[str, Tensor]
+    more: dict[str, Tensor] = field(default_factory=dict)
+
+    def to(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        """On another device."""
+        named = [{name: move(value) for name, value in group.items()} for group in (self.labels, self.more)]
+        maps = tuple(move(m) for m in self.maps)
+        return Batch(maps, move(self.tokens), move(self.input_ids), move(self.mask), *named)
 
 
 class Rows:
-    """Stores one after the other. A label that a store lacks is −1 (whole numbers) or NaN for its rows."""
+    """Stores one after the other. A label that a store lacks is −1 (whole numbers) or NaN for its rows.
 
-    def __init__(self, stores: Sequence[Features]) -> None:
+    chosen: which rows of all of them, by number; every one by default.
+    """
+
+    def __init__(self, stores: Sequence[Features], chosen: NDArray[np.int64] | None = None) -> None:
         self._stores = tuple(stores)
         self._starts = np.cumsum([0] + [len(store) for store in stores])
-        self.labels = _joined(stores)
+        self._chosen = np.arange(self._starts[-1]) if chosen is None else chosen
+        self.labels = {name: column[self._chosen] for name, column in _joined(stores).items()}
+        extras: list[Mapping[str, Any]] = [extra for store in stores for extra in store.extras or [{}] * len(store)]
+        self.extras = [extras[index] for index in self._chosen]
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._chosen)
 
     def batch(self, rows: Sequence[int] | NDArray[Any]) -> Batch:
         """The rows by index, in that order."""
-        indices = np.asarray(rows)
+        own = np.asarray(rows)
+        indices = self._chosen[own]
         place = np.searchsorted(self._starts, indices, side="right") - 1
         found = [(self._stores[p], int(i - self._starts[p])) for p, i in zip(place, indices, strict=True)]
         mask = np.stack([store.mask[i] for store, i in found])
         length = int(mask.sum(1).max())
-        names = tuple(self._stores[0].maps)
+        first = self._stores[0]
         return Batch(
-            maps=tuple(_float([store.maps[name][i] for store, i in found]) for name in names),
+            maps=tuple(_float([store.maps[name][i] for store, i in found]) for name in first.maps),
             tokens=_float([store.tokens[i][:length] for store, i in found]),
+            input_ids=torch.from_numpy(np.stack([store.input_ids[i][:length] for store, i in found])),
             mask=torch.from_numpy(mask[:, :length].astype(np.int64)),
-            labels={name: torch.from_numpy(column[indices]) for name, column in self.labels.items()},
+            labels={name: torch.from_numpy(column[own]) for name, column in self.labels.items()},
+            more={name: torch.from_numpy(np.stack([store.more[name][i] for store, i in found])) for name in first.more},
         )
 
-    def epoch(self, batch_size: int, seed: int) -> Iterator[NDArray[np.int64]]:
-        """The rows of one epoch in shuffled batches; a last batch of a single row is left out (contrastive losses
-        and batch statistics need two)."""
+    def epoch(self, batch_size: int, seed: int, processes: int = 1) -> Iterator[NDArray[np.int64]]:
+        """The rows of one epoch in shuffled batches; a last batch with fewer than two rows for a process is left out
+        (contrastive losses and batch statistics need two)."""
         order = np.random.default_rng(seed).permutation(len(self))
         for start in range(0, len(self), batch_size):
             chosen = order[start : start + batch_size]
-            if len(chosen) > 1:
+            if len(chosen) >= 2 * processes:
                 yield chosen
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:

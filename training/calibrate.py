@@ -52,8 +52,9 @@ def fit(raw: Arrays, labels: Arrays) -> dict[str, Calibration]:
     if "score" in raw and "score" in labels:
         known = np.isfinite(labels["score"])
         found["score"] = platt(raw["score"][known], labels["score"][known], np.ones(int(known.sum())))
-    if "ctr" in raw:
-        found["ctr"] = platt(raw["ctr"], labels["clicks"], labels["impressions"])
+    if "ctr" in raw and "clicks" in labels:
+        known = np.isfinite(labels["clicks"])
+        found["ctr"] = platt(raw["ctr"][known], labels["clicks"][known], labels["impressions"][known])
     if "sentiment_logits" in raw and "sentiment" in labels:
         found["sentiment_logits"] = temperature(raw["sentiment_logits"], labels["sentiment"])
     return found

@@ -7,7 +7,11 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from training.datasets.catalogue import DATASETS
+
+GENERATED = "generated"
 
 
 class ConfigError(ValueError):
@@ -19,15 +23,17 @@ class _Strict(BaseModel):
 
 
 class DataConfig(_Strict):
-    """Which rows. Counts are of generated creatives; photographs come whole."""
+    """Which rows. Counts are of generated creatives; photographs, and every other data set, come whole."""
 
-    rows: int = Field(ge=1)
-    tune_rows: int = Field(ge=1)
-    validation_rows: int = Field(ge=1)
+    rows: int = Field(default=0, ge=0)
+    tune_rows: int = Field(default=0, ge=0)
+    validation_rows: int = Field(default=0, ge=0)
     contrast_rows: int = Field(default=0, ge=0)
     """How many of the training rows also get an enhanced and a degraded variant."""
     photographs: bool = False
-    """Whether the photographs themselves, with their true fixations, are rows too."""
+    """Whether the photographs themselves, with their true fixations, are rows too (of generated creatives)."""
+    mirrored: bool = False
+    """Whether every training picture is also read mirrored (of data sets with pictures)."""
     seed: int = Field(default=1, ge=0)
 
 
@@ -49,20 +55,39 @@ class FitConfig(_Strict):
     milestones: tuple[int, ...] = ()
     clip: float = Field(default=1.0, gt=0)
     patience: int = Field(ge=1)
+    monitor: str | None = None
+    """The metric of `evaluate` that early stopping watches; required but for generated creatives."""
+    optimiser: Literal["adamw", "adamax"] = "adamw"
+    mixed_precision: bool = False
+    """bf16 or fp16 where there is a GPU; weights, and a CPU's run, stay fp32."""
+    balanced: bool = False
+    """Whether classes count alike however many rows they have (sentiment)."""
     contrast_every: int = Field(default=4, ge=1)
     """Every how many steps a batch with variants is taken, where there are any."""
 
 
 class Config(_Strict):
-    """One run. `options` go to the paper's class, `weights` to its loss."""
+    """One run. `form`: image and text, or one of them. `options` go to the paper's class, `weights` to its loss."""
 
     model: Literal["dbafn", "fgmfn", "adfusion"]
-    dataset: Literal["generated"]
-    data: DataConfig
+    dataset: str
+    form: Literal["both", "image", "text"] = "both"
+    data: DataConfig = DataConfig()
     fit: FitConfig
     encoders: EncodersConfig = EncodersConfig()
     options: dict[str, int | float | str | bool] = {}
     weights: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _complete(self) -> Config:
+        if self.dataset != GENERATED and self.dataset not in DATASETS:
+            raise ValueError(f"dataset {self.dataset!r} is unknown; {nearest(self.dataset, [GENERATED, *DATASETS])}")
+        counts = (self.data.rows, self.data.tune_rows, self.data.validation_rows)
+        if self.dataset == GENERATED and min(counts) < 1:
+            raise ValueError("data.rows, data.tune_rows and data.validation_rows say how many creatives to make")
+        if self.dataset != GENERATED and self.fit.monitor is None:
+            raise ValueError("fit.monitor names the metric of `evaluate` that early stopping watches")
+        return self
 
 
 def load(path: Path) -> Config:

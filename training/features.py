@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ class Features:
     labels: dict[str, NDArray[Any]]
     images: NDArray[np.uint8]
     """Pixels of the first RECORDED rows, for the parity gate of an export."""
+    extras: Sequence[Mapping[str, Any]] = ()
+    """What metrics need beside labels, a mapping per row; empty where there is none."""
+    more: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """Inputs that only some models read, N rows each."""
 
     def __len__(self) -> int:
         return len(self.ids)

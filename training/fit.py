@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,34 +12,40 @@ import torch
 from torch import nn
 
 from admodels import checkpoint
-from admodels.build import build, encoder_uses, small_spec
+from admodels.build import build
 from admodels.contract.spec import ModelSpec, Served
 from training import calibrate, curves, train
+from training.assembly import built_spec, saved, spec_of, stores_of, task_of
 from training.batches import Rows
-from training.config import Config, ConfigError
+from training.config import GENERATED, Config, ConfigError
+from training.datasets.catalogue import DATASETS
+from training.datasets.sample import BadRows
 from training.encoders import MODELS, SharedEncoders
+from training.place import Place
 from training.stores import Stores
-from training.tasks import TASKS, Task
+from training.tablestores import TableStores
 
 LICENCE = "OSIE photographs and fixations: MIT; generated creatives: the project's own, Apache-2.0"
 
 
 def fit(
-    config: Config, root: Path, out: Path, *, seed: int, command: str, report: Callable[[str], None]
-) -> dict[str, float]:
-    """Train as `config` says on `root` (the layout of data/osie); leaves `out`/best. Returns its metrics.
+    config: Config, root: Path, out: Path, *, seed: int, command: str, report: Callable[[str], None],
+    place: Place = train.CPU, bad: BadRows | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Train as `config` says on `root` (the data set's folder); leaves `out`/best. Returns its metrics.
 
     A run that lies in `out` is continued; one of another configuration or seed raises ConfigError.
     """
-    _claim(out, config, seed)
+    if place.first:
+        _claim(out, config, seed)
     encoders = SharedEncoders(MODELS, config.encoders.image, config.encoders.text)
-    task = TASKS[config.model]
-    spec = _spec(config, encoders, task)
-    stores = Stores(root, out.parent / "features", encoders, _maps(spec), report)
-    rows, tune = stores.training(config), stores.tuning(config)
+    task = task_of(config)
+    spec = spec_of(config, encoders, task)
+    stores = stores_of(config, spec, encoders, root, out.parent / "features", seed, bad or BadRows(), report)
+    with place.first_alone():
+        rows, tune, contrast, recorded = stores.training(), stores.tuning(), stores.contrast(), stores.recorded()
     torch.manual_seed(seed)
-    model = _build(spec)
-    recorded = stores.recorded(config)
+    model = _build(built_spec(config, spec))
     pictures = len(recorded.images)
     kept: dict[str, Any] = {
         "recorded": {
@@ -54,49 +59,61 @@ def fit(
     def keep(model: nn.Module, metrics: Mapping[str, float]) -> None:
         checkpoint.save(out / "best", model, spec, metrics=metrics, **kept)
 
-    train.run(
-        train.Job(model, task, config.fit, config.weights, rows, tune, stores.contrast(config), seed, out, keep, report)
-    )
+    weights = _weights(config, rows)
+    train.run(train.Job(model, task, config.fit, weights, rows, tune, contrast, seed, out, keep, report, place))
+    if not place.first:
+        return {}
     curves.draw(out / "log.csv", out / "curves.png", task.monitor)
-    return _finish(config, out, stores)
+    return _finish(config, out, stores, place)
 
 
-def recalibrate(out: Path, root: Path, report: Callable[[str], None]) -> dict[str, float]:
+def recalibrate(out: Path, root: Path, report: Callable[[str], None], bad: BadRows | None = None) -> dict[str, float]:
     """Calibrate and measure the run in `out` again. Returns its metrics; `uncalibrated/…` are those from before."""
-    file = out / "config.json"
-    if not file.exists():
-        raise ConfigError(f"{out} is no run: config.json is missing; `adscore-train fit` makes one")
-    saved = json.loads(file.read_text(encoding="utf-8"))
-    saved.pop("run_seed", None)
-    config = Config.model_validate(saved)
+    config, seed = saved(out)
     encoders = SharedEncoders(MODELS, config.encoders.image, config.encoders.text)
-    maps = _maps(checkpoint.load(out).spec)
-    return _finish(config, out, Stores(root, out.parent / "features", encoders, maps, report))
+    spec = checkpoint.load(out).spec
+    folder = out.parent / "features"
+    return _finish(
+        config, out, stores_of(config, spec, encoders, root, folder, seed, bad or BadRows(), report), train.CPU
+    )
 
 
-def _finish(config: Config, out: Path, stores: Stores) -> dict[str, float]:
+def _finish(config: Config, out: Path, stores: Stores | TableStores, place: Place) -> dict[str, float]:
     """Calibrate RUN/best on the tuning rows, measure it on the validation rows, write both into it."""
     best = checkpoint.load(out)
-    task, size, model = TASKS[config.model], config.fit.batch_size, best.model()
-    rows, tune = stores.training(config), stores.tuning(config)
-    raw = train.predict(model, tune, size)
+    task, size = task_of(config), config.fit.batch_size
+    model = _build(built_spec(config, best.spec))
+    model.load_state_dict(best.state)
+    rows, tune, validation = stores.training(), stores.tuning(), stores.validation()
+    raw = train.predict(model, task, tune, size, place)
     calibration = calibrate.fit(raw, tune.labels)
     served = Served(calibration=calibration)
-    if "ctr" in raw:
-        base_rate = float(rows.labels["clicks"].sum() / rows.labels["impressions"].sum())
+    if "ctr" in calibration:
+        base_rate = float(np.nansum(rows.labels["clicks"]) / np.nansum(rows.labels["impressions"]))
         relative = calibrate.calibrated(raw, calibration)["ctr"] / base_rate
         served = Served(
             calibration=calibration, base_rate=base_rate, bucket_edges={"ctr": calibrate.ctr_edges(relative)}
         )
-    validation = stores.validation(config)
-    unseen = train.predict(model, validation, size)
-    before = task.measure(unseen, validation.labels)
-    after = task.measure(calibrate.calibrated(unseen, calibration), validation.labels)
+    unseen = train.predict(model, task, validation, size, place)
+    before = task.measure(unseen, validation.labels, validation.extras)
+    after = task.measure(calibrate.calibrated(unseen, calibration), validation.labels, validation.extras)
     metrics = {name: value for name, value in after.items() if name != "objective"}
     metrics |= {f"uncalibrated/{n}": v for n, v in before.items() if n in metrics and abs(v - metrics[n]) > 1e-9}
     kept = {"training": best.training, "recorded": best.recorded}
     checkpoint.save(out / "best", model, best.spec, served=served, metrics=metrics, **kept)
     return metrics
+
+
+def _weights(config: Config, rows: Rows) -> dict[str, Any]:
+    """The loss's weights; with `balanced` one per class, in inverse proportion to its training rows, 1 on average."""
+    weights: dict[str, Any] = dict(config.weights)
+    if config.fit.balanced:
+        truth = rows.labels["sentiment"]
+        counts = np.bincount(truth[truth >= 0], minlength=3)
+        weights["class_weights"] = torch.tensor(
+            counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32
+        )
+    return weights
 
 
 def _claim(out: Path, config: Config, seed: int) -> None:
@@ -111,13 +128,6 @@ def _claim(out: Path, config: Config, seed: int) -> None:
     partial.replace(file)
 
 
-def _spec(config: Config, encoders: SharedEncoders, task: Task) -> ModelSpec:
-    image, text = encoders.uses()
-    uses = encoder_uses(config.model, image, text)
-    spec = small_spec(config.model, encoders=uses, labels=task.labels, options=config.options)
-    return spec.model_copy(update={"text": encoders.text_spec})
-
-
 def _build(spec: ModelSpec) -> nn.Module:
     try:
         return build(spec)
@@ -125,21 +135,20 @@ def _build(spec: ModelSpec) -> nn.Module:
         raise ConfigError(f"options: {error}") from error
 
 
-def _maps(spec: ModelSpec) -> tuple[str, ...]:
-    """The encoder's names of the feature maps that the head takes, in the head's order."""
-    return next(tuple(use.outputs) for use in spec.encoders if "tokens" not in use.outputs)
-
-
-def _about(
-    config: Config, seed: int, command: str, rows: Rows, model: nn.Module
-) -> dict[str, object]:  # fmt: skip
-    return {
-        "data": "generated creatives on the OSIE photographs that data/osie/validation.txt doesn't list"
-        + (", and these photographs with their fixations" if config.data.photographs else ""),
-        "licence": LICENCE,
+def _about(config: Config, seed: int, command: str, rows: Rows, model: nn.Module) -> dict[str, object]:
+    about: dict[str, object] = {
+        "dataset": config.dataset,
+        "form": config.form,
         "seed": seed,
         "command": command,
         "rows": len(rows),
-        "validation": f"{config.data.validation_rows} generated creatives on the photographs of validation.txt",
         "parameters": int(np.sum([p.numel() for p in model.parameters()])),
+    }
+    if config.dataset != GENERATED:
+        return about | {"data": config.dataset, "licence": DATASETS[config.dataset].licence}
+    photographs = ", and these photographs with their fixations" if config.data.photographs else ""
+    return about | {
+        "data": "generated creatives on the OSIE photographs that data/osie/validation.txt doesn't list" + photographs,
+        "licence": LICENCE,
+        "validation": f"{config.data.validation_rows} generated creatives on the photographs of validation.txt",
     }

@@ -133,3 +133,28 @@ def _auc_judd(predicted: Array, rows: NDArray[np.int64], columns: NDArray[np.int
     fixated = np.zeros(predicted.shape, bool)
     fixated[rows, columns] = True
     return auc(fixated.ravel(), predicted.ravel())
+
+
+def multi_label(truth: NDArray[np.bool_], probability: Array, threshold: float = 0.5) -> dict[str, float]:
+    """N×K labels and probabilities → map, f1_c, f1_o.
+
+    map: mean average precision of the classes with a positive. f1_c: F1 of the class-averaged precision and recall
+    (a class that is never predicted has precision 0; classes without a positive don't count). f1_o: F1 of all
+    decisions pooled.
+    """
+    present = truth.any(0)
+    chosen = probability >= threshold
+    hits = (truth & chosen).sum(0).astype(np.float64)
+    precision = hits / np.maximum(chosen.sum(0), 1)
+    recall = hits / np.maximum(truth.sum(0), 1)
+    precisions = [average_precision(truth[:, k], probability[:, k]) for k in np.flatnonzero(present)]
+    pooled = (hits.sum() / max(chosen.sum(), 1), hits.sum() / max(truth.sum(), 1))
+    return {
+        "map": float(np.mean(precisions)) if precisions else float("nan"),
+        "f1_c": _f1(float(precision[present].mean()), float(recall[present].mean())) if precisions else float("nan"),
+        "f1_o": _f1(float(pooled[0]), float(pooled[1])),
+    }
+
+
+def _f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,20 +14,25 @@ from admodels.checkpoint import load as load_checkpoint
 from admodels.contract.bundle import MANIFEST, load_bundle
 from admodels.contract.manifest import Calibration, EncoderUse
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
-from training.datasets.sample import Sample
+from training.batches import Batch
+from training.datasets.sample import Record, Sample
+from training.encoded import Form, shown
 from training.encoders import SharedEncoders
-from training.tasks import Arrays, served_arrays
+from training.tasks import TASKS, Arrays, served_arrays
 
-Run = Callable[[Mapping[str, NDArray], NDArray[np.int64]], Arrays]
+Run = Callable[[Mapping[str, NDArray], NDArray[np.int64], NDArray[np.int64]], Arrays]
+"""Maps and tokens by the head's names, input_ids, mask → raw outputs."""
 
 
 class Predictor:
-    """Scores samples. `served` holds the calibration by output name; predictions are raw.
+    """Scores samples. `served` holds the calibration by output name; predictions are raw. `form`: what the head was
+    trained to read; `labels`: its class names.
 
     Raises CheckpointError or BundleError for a folder that is neither a run nor a bundle.
     """
 
     def __init__(self, folder: Path, models: Path) -> None:
+        self.form: Form = "both"
         if (folder / MANIFEST).exists():
             uses = self._from_bundle(folder)
         else:
@@ -35,28 +41,43 @@ class Predictor:
         self._uses = (image, text)
         self._encoders = SharedEncoders(models, f"{image.name}/{image.version}", f"{text.name}/{text.version}")
         self.side = self._encoders.side
+        self._grey: dict[str, NDArray[np.float32]] | None = None
+
+    def sample(self, record: Record) -> Sample:
+        """A record as the head reads it. Raises DataError for a picture that can't be read."""
+        return shown(record, self.side, self.form)
 
     def predict(self, samples: Sequence[Sample]) -> Arrays:
         """Raw outputs by ONNX name, one row per sample."""
         ids, mask = self._encoders.words([sample.fields for sample in samples])
-        made = self._encoders.maps(np.stack([sample.image for sample in samples]))
+        made = self._maps(samples)
         image, text = self._uses
         feeds = {ours: made[theirs] for theirs, ours in image.outputs.items()}
         feeds[text.outputs["tokens"]] = self._encoders.tokens(ids, mask)
-        return self._run(feeds, mask)
+        return self._run(feeds, ids, mask)
+
+    def _maps(self, samples: Sequence[Sample]) -> Mapping[str, NDArray[np.float32]]:
+        """Rows without a picture are all the same grey, which is encoded once."""
+        if any(sample.pictured for sample in samples):
+            return self._encoders.maps(np.stack([sample.image for sample in samples]))
+        if self._grey is None:
+            self._grey = self._encoders.maps(samples[0].image[None])
+        return {name: np.repeat(made, len(samples), axis=0) for name, made in self._grey.items()}
 
     def _from_run(self, folder: Path) -> tuple[EncoderUse, ...]:
         loaded = load_checkpoint(folder)
-        spec, model = loaded.spec, loaded.model()
+        spec, model, task = loaded.spec, loaded.model(), TASKS[loaded.spec.architecture]
         self.name: str = spec.architecture
         self.architecture: str = spec.architecture
+        self.form = cast(Form, loaded.training.get("form", "both"))
+        self.labels: Mapping[str, tuple[str, ...]] = spec.labels
         self.served: dict[str, Calibration] = dict(loaded.served.calibration)
-        self.outputs = set(_OUTPUTS[spec.architecture])
 
-        def run(feeds: Mapping[str, NDArray], mask: NDArray[np.int64]) -> Arrays:
+        def run(feeds: Mapping[str, NDArray], ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Arrays:
             *maps, tokens = (torch.from_numpy(values) for values in feeds.values())
+            batch = Batch(tuple(maps), tokens, torch.from_numpy(ids), torch.from_numpy(mask), {})
             with torch.no_grad():
-                return served_arrays(model(tuple(maps), tokens, torch.from_numpy(mask)))
+                return served_arrays(task.run(model, batch))
 
         self._run: Run = run
         return spec.encoders
@@ -65,14 +86,7 @@ class Predictor:
         bundle = load_bundle(folder.resolve())
         runner = OnnxRuntimeRunner(bundle.files["model.onnx"])
         self.name, self.architecture = bundle.label, bundle.manifest.architecture
+        self.labels = bundle.manifest.labels
         self.served = dict(bundle.manifest.calibration)
-        self.outputs = {output.name for output in bundle.manifest.outputs}
-        self._run = lambda feeds, mask: runner.infer({**feeds, "attention_mask": mask})
+        self._run = lambda feeds, ids, mask: runner.infer({**feeds, "input_ids": ids, "attention_mask": mask})
         return bundle.manifest.encoders
-
-
-_OUTPUTS = {
-    "dbafn": ("score", "heatmap"),
-    "fgmfn": ("sentiment_logits",),
-    "adfusion": ("ctr", "share_likelihood", "attention"),
-}

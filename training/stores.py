@@ -1,4 +1,4 @@
-"""Which feature stores a configuration asks for, computed where they are missing.
+"""The rows of generated creatives that a configuration asks for, computed where they are missing.
 
 Stores lie beside the run (`<run's parent>/features`), named by everything they depend on: runs of other heads on the
 same rows share them.
@@ -25,39 +25,43 @@ class Stores:
     """The stores of one root folder and one pair of encoders. `maps`: the feature maps that the head reads."""
 
     def __init__(
-        self, root: Path, folder: Path, encoders: SharedEncoders, maps: tuple[str, ...], report: Callable[[str], None]
-    ) -> None:
-        self._root, self._folder, self._encoders, self._maps, self._report = root, folder, encoders, maps, report
+        self, config: Config, root: Path, folder: Path, encoders: SharedEncoders, maps: tuple[str, ...],
+        report: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._config, self._root, self._folder, self._encoders = config, root, folder, encoders
+        self._maps, self._report = maps, report
 
-    def training(self, config: Config) -> Rows:
+    def training(self) -> Rows:
         """Generated creatives on the training photographs; with `photographs` these themselves, mirrored too."""
-        stores = [self._generated("train", config.data.rows, config.data.seed)]
-        if config.data.photographs:
+        stores = [self._generated("train", self._config.data.rows, self._config.data.seed)]
+        if self._config.data.photographs:
             stores.append(self._photographs("train", flips=True))
         return Rows(stores)
 
-    def tuning(self, config: Config) -> Rows:
+    def tuning(self) -> Rows:
         """Held-out rows for early stopping and calibration."""
-        stores = [self._generated("tune", config.data.tune_rows, config.data.seed)]
-        if config.data.photographs:
+        stores = [self._generated("tune", self._config.data.tune_rows, self._config.data.seed)]
+        if self._config.data.photographs:
             stores.append(self._photographs("tune", flips=False))
         return Rows(stores)
 
-    def validation(self, config: Config) -> Rows:
+    def validation(self) -> Rows:
         """Generated creatives on the validation photographs: what is reported."""
-        return Rows([self._generated("validation", config.data.validation_rows, config.data.seed)])
+        return Rows([self._generated("validation", self._config.data.validation_rows, self._config.data.seed)])
 
-    def contrast(self, config: Config) -> Contrast | None:
+    def contrast(self) -> Contrast | None:
         """The first `contrast_rows` training creatives, enhanced and degraded."""
-        count = config.data.contrast_rows
+        count = self._config.data.contrast_rows
         if count == 0:
             return None
-        enhanced, degraded = (Rows([self._generated("train", count, config.data.seed, view)]) for view in _VARIANTS)
+        enhanced, degraded = (
+            Rows([self._generated("train", count, self._config.data.seed, view)]) for view in _VARIANTS
+        )
         return Contrast(enhanced, degraded)
 
-    def recorded(self, config: Config) -> Features:
+    def recorded(self) -> Features:
         """The store whose first rows an export is checked on."""
-        return self._generated("tune", config.data.tune_rows, config.data.seed)
+        return self._generated("tune", self._config.data.tune_rows, self._config.data.seed)
 
     def _generated(self, split: osie.Split, count: int, seed: int, view: View = "plain") -> Features:
         make = functools.partial(

@@ -1,12 +1,13 @@
-"""What differs between the heads: which labels they take, how they are lost, which numbers say how good they are.
+"""What differs between the models: how they are fed, which labels they take, how they are lost and measured.
 
-One literal table at the end; the loop in train.py knows nothing else of a model.
+One literal table at the end; the loop in train.py knows nothing else of a model. `TASKS` are for generated creatives;
+`for_dataset` is the same model on the labels of a data set that is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from admodels.papers import adfusion, dbafn, fgmfn
 from training import measures
+from training.batches import Batch
 from training.creatives.vocabulary import label_sets
+from training.datasets.catalogue import DataSet
 
 Arrays = Mapping[str, NDArray[Any]]
 CLASS_HEADS = (
@@ -28,17 +31,21 @@ VALUE_HEADS = ("ctr", "share_likelihood", "attention")
 
 @dataclass(frozen=True)
 class Task:
-    """`loss(output, labels, contrast, weights)` → terms with `total`; `measure(served, labels)` → metrics.
+    """`run(model, batch)` → its output; `loss(output, labels, contrast, weights)` → terms with `total`;
+    `measure(served, labels, extras)` → metrics.
 
     `served` are the model's outputs by their ONNX names, raw; `monitor` is the metric that early stopping watches
     (`lower` or higher is better).
     """
 
-    labels: dict[str, tuple[str, ...]]
+    labels: Mapping[str, tuple[str, ...]]
     loss: Callable[[Any, Mapping[str, Tensor], tuple[Tensor, Tensor] | None, Mapping[str, Any]], dict[str, Tensor]]
-    measure: Callable[[Arrays, Arrays], dict[str, float]]
+    measure: Callable[[Arrays, Arrays, Sequence[Mapping[str, Any]]], dict[str, float]]
     monitor: str
     lower: bool
+    run: Callable[[Any, Batch], Any] = lambda model, batch: model(batch.maps, batch.tokens, batch.mask)
+    values: tuple[str, ...] = ()
+    """Heads of one value that the model gets, for models that take their names."""
 
 
 def _dbafn_loss(
@@ -47,12 +54,17 @@ def _dbafn_loss(
     contrast: tuple[Tensor, Tensor] | None,
     weights: Mapping[str, Any],
 ) -> dict[str, Tensor]:  # fmt: skip
-    entities = labels["entities"][:, : output.entity_logits.shape[1]]
-    targets = dbafn.Targets(score=labels.get("score"), saliency=labels["saliency"].float(), entities=entities)
+    entities = labels.get("entities")
+    saliency = labels.get("saliency")
+    targets = dbafn.Targets(
+        score=labels.get("score"),
+        saliency=None if saliency is None else saliency.float(),
+        entities=None if entities is None else entities[:, : output.entity_logits.shape[1]],
+    )
     return dbafn.loss(output, targets, contrast=contrast, weights=dbafn.Weights()._replace(**weights))
 
 
-def _dbafn_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
+def _dbafn_measure(served: Arrays, labels: Arrays, _: object) -> dict[str, float]:
     measured = {}
     if "score" in labels:
         known = np.isfinite(labels["score"])
@@ -74,7 +86,7 @@ def _fgmfn_loss(
     return fgmfn.loss(output, fgmfn.Targets(labels["sentiment"]), weights=fgmfn.Weights()._replace(**weights))
 
 
-def _fgmfn_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
+def _fgmfn_measure(served: Arrays, labels: Arrays, _: object) -> dict[str, float]:
     logits, truth = served["sentiment_logits"].astype(np.float64), labels["sentiment"]
     best = logits.argmax(1)
     measured = {"accuracy": measures.accuracy(truth, best), "macro_f1": measures.macro_f1(truth, best)}
@@ -89,11 +101,11 @@ def _adfusion_loss(
     output: adfusion.Output, labels: Mapping[str, Tensor], _: object, weights: Mapping[str, Any]
 ) -> dict[str, Tensor]:  # fmt: skip
     targets = adfusion.Targets(
-        classes={name: labels[name] for name in CLASS_HEADS if name in labels},
+        classes={name: labels[name] for name in output.classes if name in labels},
         keywords=labels.get("keywords"),
-        values={name: labels[name].float() for name in VALUE_HEADS if name in labels},
+        values={name: labels[name].float() for name in output.values if name in labels},
     )
-    own = {name: weight for name, weight in weights.items() if name not in VALUE_HEADS}
+    own = {name: weight for name, weight in weights.items() if name in adfusion.Weights._fields}
     terms = adfusion.loss(output, targets, weights=adfusion.Weights()._replace(**own))
     # A click is rare: between the mean rate and the truth lie thousandths of log-loss, where a class head gains whole
     # units. Without a weight of their own these heads learn their mean and nothing more.
@@ -102,7 +114,7 @@ def _adfusion_loss(
     return terms
 
 
-def _adfusion_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
+def _adfusion_measure(served: Arrays, labels: Arrays, _: object) -> dict[str, float]:
     measured: dict[str, float] = {}
     clicks, impressions = labels["clicks"].astype(np.float64), labels["impressions"].astype(np.float64)
     ctr = served["ctr"].astype(np.float64)
@@ -124,14 +136,28 @@ def _adfusion_measure(served: Arrays, labels: Arrays) -> dict[str, float]:
     return measured
 
 
+LOWER_IS_BETTER = ("kl", "mae", "rmse", "log_loss", "ctr/log_loss")
+
 TASKS: dict[str, Task] = {
     "dbafn": Task({}, _dbafn_loss, _dbafn_measure, "objective", lower=True),
     "fgmfn": Task({"sentiment": label_sets()["sentiment"]}, _fgmfn_loss, _fgmfn_measure, "log_loss", lower=True),
-    "adfusion": Task(label_sets(), _adfusion_loss, _adfusion_measure, "objective", lower=False),
+    "adfusion": Task(label_sets(), _adfusion_loss, _adfusion_measure, "objective", lower=False, values=VALUE_HEADS),
 }
+
+
+def for_dataset(model: str, dataset: DataSet, monitor: str) -> Task:
+    """The model's task on a data set's labels, judged as `evaluate` judges it; `monitor` is one of its metrics."""
+    return replace(
+        TASKS[model],
+        labels=dataset.classes,
+        measure=dataset.judge,
+        monitor=monitor,
+        lower=monitor in LOWER_IS_BETTER,
+        values=dataset.values,
+    )
 
 
 def served_arrays(output: Any) -> dict[str, NDArray[np.float32]]:
     """A model's output by its ONNX names, as numpy."""
     with torch.no_grad():
-        return {name: value.detach().numpy() for name, value in output.served().items()}
+        return {name: value.detach().float().cpu().numpy() for name, value in output.served().items()}

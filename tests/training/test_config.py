@@ -15,7 +15,7 @@ def test_every_config_loads_and_opens_with_its_command_and_what_to_expect(file):
     first, second = file.read_text().splitlines()[:2]
     assert first.startswith(f"# adscore-train fit training/configs/{file.name} --root ")
     assert second.startswith("# expect ")
-    assert file.stem == f"{loaded.model}-{loaded.dataset}"
+    assert file.stem == f"{loaded.model}-{loaded.dataset}" + ("" if loaded.form == "both" else f"-{loaded.form}")
 
 
 def test_an_unknown_key_names_the_nearest_right_one(tmp_path):

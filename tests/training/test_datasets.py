@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import gzip
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from training.creatives.vocabulary import label_sets
-from training.datasets import generated, osie, tables
+from training.datasets import generated, osie
 from training.datasets.entities import ENTITIES, UNLABELLED
 from training.datasets.sample import DataError
 from training.encoders import MODELS, SharedEncoders
@@ -116,30 +114,3 @@ def test_features_are_what_the_encoders_say_and_are_kept(photo_root, tmp_path, e
     again = cached(tmp_path / "store", never, 5, encoders, ("c5",))
     assert isinstance(again, Features)
     assert again.ids == store.ids
-
-
-@pytest.fixture
-def tweet_root(tmp_path: Path) -> Path:
-    (tmp_path / "images").mkdir()
-    Image.new("RGB", (20, 10), "red").save(tmp_path / "images" / "1.jpg")
-    (tmp_path / "data.csv").write_text("guid,image,text,sentiment\n1,images/1.jpg,so happy,positive\n")
-    return tmp_path
-
-
-def test_tweets_are_a_picture_a_text_and_a_class(tweet_root):
-    (row,) = tables.tweets(tweet_root, 16)
-    assert row.fields == {"body": "so happy"}
-    assert row.labels["sentiment"] == 2
-    assert row.image.shape == (16, 16, 3)
-
-
-def test_an_unknown_class_names_file_row_and_the_right_ones(tweet_root):
-    (tweet_root / "data.csv").write_text("guid,image,text,sentiment\n1,images/1.jpg,so happy,great\n")
-    with pytest.raises(DataError, match=r"data\.csv, row 0: sentiment is 'great', not one of negative"):
-        list(tables.tweets(tweet_root, 16))
-
-
-def test_a_broken_picture_is_named(tweet_root):
-    (tweet_root / "images" / "1.jpg").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"1\.jpg can't be read as an image"):
-        list(tables.tweets(tweet_root, 16))

@@ -10,6 +10,7 @@ Of the photographs that validation.txt doesn't list, every ninth is for tuning (
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,14 +19,14 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from admodels.contract import preprocess
-from training.datasets.sample import DataError, Sample
+from training.datasets.sample import BadRows, DataError, Record, Sample, open_rgb
+from training.datasets.splits import HELD_OUT
+from training.datasets.viewed import SALIENCY_SIDE, viewed
 from training.saliency import density
 
 Split = Literal["train", "tune", "validation"]
-SALIENCY_SIDE = 64
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
@@ -64,15 +65,17 @@ def fixations(root: Path) -> dict[str, NDArray[np.float32]]:
     return {name: np.array(found, np.float32) for name, found in points.items()}
 
 
-def open_rgb(path: Path) -> Image.Image:
-    """A picture of a data set, upright RGB. Raises DataError with the file's name."""
-    try:
-        with Image.open(path) as opened:
-            return preprocess.to_rgb(opened)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
-        raise DataError(
-            f"{path} can't be read as an image ({type(error).__name__}): replace it or --skip-bad"
-        ) from error
+def records(root: Path, bad: BadRows) -> Iterator[Record]:
+    """Every photograph with its fixations, sorted by name; those of validation.txt are held out."""
+    points = fixations(root)
+    held_out = {path.name for path in photographs(root, "validation")} if (root / "validation.txt").exists() else set()
+    for number, path in enumerate(photographs(root)):
+        with bad.row():
+            if path.stem not in points:
+                raise DataError(f"{path} has no fixations in {root}/fixations.csv.gz: remove it or add its rows")
+            photo = open_rgb(path, number)
+            record = viewed(number, path, points[path.stem], photo.width, photo.height)
+            yield dataclasses.replace(record, extra={**record.extra, HELD_OUT: path.name in held_out})
 
 
 def samples(root: Path, split: Split | None, side: int, *, flips: bool = False) -> Iterator[Sample]:

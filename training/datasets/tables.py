@@ -1,68 +1,97 @@
-"""Sets of ../shared/data that are a table beside a folder of images, for reports: nothing shipped is trained on them.
-
-Each reader yields a Sample per row, its number as id. A picture that can't be read raises DataError at its row.
-"""
+"""Tables as they come: CSV, plain or gzipped, every mistake named by file, row and mend."""
 
 from __future__ import annotations
 
 import csv
+import difflib
 import gzip
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from training.datasets.sample import DataError
 
-from admodels.contract import preprocess
-from training.creatives.vocabulary import TONES
-from training.datasets.osie import open_rgb
-from training.datasets.sample import DataError, Label, Sample
+Row = Mapping[str, str]
 
 
-def tweets(root: Path, side: int) -> Iterator[Sample]:
-    """mm_tweet_sentiment: `sentiment` of a picture and a text, read as the body."""
-    table = root / "data.csv"
-    for number, row in enumerate(_rows(table)):
-        if row["sentiment"] not in TONES:
-            raise DataError(f"{table}, row {number}: sentiment is {row['sentiment']!r}, not one of {', '.join(TONES)}")
-        labels: dict[str, Label] = {"sentiment": TONES.index(row["sentiment"])}
-        yield Sample(str(number), _pixels(root / row["image"], side), {"body": row["text"]}, labels)
+def rows(table: Path, needs: Sequence[str], *, delimiter: str = ",") -> Iterator[tuple[int, Row]]:
+    """(number from 0, row) of a CSV with a header. Raises DataError for a table that can't be read or lacks a column
+    of `needs`; a row that is too short has empty strings."""
+    reader = csv.DictReader(io.StringIO(text(table), newline=""), delimiter=delimiter, restval="")
+    for name in needs:
+        if name not in (reader.fieldnames or ()):
+            raise DataError(f"{table} has no column {name!r}; {_nearest(name, reader.fieldnames or ())}")
+    try:
+        yield from enumerate(reader)
+    except csv.Error as error:
+        raise DataError(f"{table}, line {reader.line_num}: no CSV ({error}); quote the field that holds it") from error
 
 
-def aesthetics(root: Path, side: int) -> Iterator[Sample]:
-    """website_aesthetics: `score` from the mean rating, 1–9 scaled to [0, 1]; no text."""
-    table = root / "rated.csv"
-    for number, row in enumerate(_rows(table)):
-        score = (_number(table, number, row, "mean_rating_1_9") - 1) / 8
-        yield Sample(str(number), _pixels(root / row["image"], side), {}, {"score": score})
-
-
-def upworthy(root: Path, side: int) -> Iterator[Sample]:
-    """upworthy_ctr: `clicks` and `impressions` of headline packages; the pictures were never published, so grey."""
-    table, grey = root / "packages.csv.gz", np.full((side, side, 3), 128, np.uint8)
-    for number, row in enumerate(_rows(table)):
-        seen, clicks = (_number(table, number, row, name) for name in ("impressions", "clicks"))
-        labels: dict[str, Label] = {"impressions": seen, "clicks": clicks, "ctr": clicks / max(seen, 1.0)}
-        extra = {"test": row["clickability_test_id"], "headline": row["headline"]}
-        yield Sample(str(number), grey, {"headline": row["headline"]}, labels, extra=extra)
-
-
-def _rows(table: Path) -> Iterator[dict[str, str]]:
+def text(table: Path) -> str:
+    """A text file, gunzipped where its name ends in .gz. Raises DataError."""
     try:
         raw = table.read_bytes()
-        text = (gzip.decompress(raw) if table.suffix == ".gz" else raw).decode("utf-8")
-    except OSError as error:
-        raise DataError(f"{table} can't be read ({error}): --root names the set's own folder") from error
-    yield from csv.DictReader(io.StringIO(text, newline=""))
+        return (gzip.decompress(raw) if table.suffix == ".gz" else raw).decode("utf-8-sig")
+    except (OSError, EOFError) as error:
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise DataError(f"{table} can't be read ({why}): --root names the set's own folder") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{table} is no UTF-8 (byte {error.start}): convert it") from error
 
 
-def _number(table: Path, number: int, row: dict[str, str], name: str) -> float:
+def first_of(root: Path, *names: str) -> Path:
+    """The first of these files that is there; the first name where none is."""
+    return next((root / name for name in names if (root / name).is_file()), root / names[0])
+
+
+def number(table: Path, index: int, row: Row, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number in [low, high]. Raises DataError."""
     try:
-        return float(row[name])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{table}, row {number}: needs a number as {name}") from error
+        value = float(row[name])
+    except (KeyError, TypeError, ValueError):
+        value = math.nan
+    if not low <= value <= high or not math.isfinite(value):
+        raise DataError(
+            f"{table}, row {index}: {name} is {_shown(row, name)}, not a number{_range(low, high)}; mend it"
+        )
+    return value
 
 
-def _pixels(path: Path, side: int) -> NDArray[np.uint8]:
-    return preprocess.stretch(open_rgb(path), side, side)
+def choice(table: Path, index: int, row: Row, name: str, allowed: Sequence[str]) -> int:
+    """The place of a value among `allowed`. Raises DataError."""
+    if row[name] not in allowed:
+        raise DataError(f"{table}, row {index}: {name} is {_shown(row, name)}, not one of {', '.join(allowed)}")
+    return allowed.index(row[name])
+
+
+def clicked(table: Path, index: int, row: Row) -> tuple[float, float]:
+    """(impressions, clicks): whole counts, no more clicks than impressions. Raises DataError."""
+    impressions = number(table, index, row, "impressions", 0)
+    clicks = number(table, index, row, "clicks", 0)
+    if clicks > impressions:
+        raise DataError(f"{table}, row {index}: {clicks:g} clicks of {impressions:g} impressions; mend the counts")
+    return impressions, clicks
+
+
+def picture(root: Path, table: Path, index: int, name: str) -> Path:
+    """A picture named by a table: a relative path inside `root`. Raises DataError for another."""
+    path = Path(name)
+    if not name or path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{table}, row {index}: the image is {name!r}, no path inside the table's folder; mend it")
+    return root / path
+
+
+def _shown(row: Row, name: str) -> str:
+    return repr(row.get(name, ""))[:60]
+
+
+def _range(low: float, high: float) -> str:
+    if math.isfinite(low) and math.isfinite(high):
+        return f" from {low:g} to {high:g}"
+    return f" of at least {low:g}" if math.isfinite(low) else ""
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"rename {close[0]!r}, or add it" if close else "--root names the set's own folder"

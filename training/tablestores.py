@@ -1,0 +1,98 @@
+"""The rows of a data set that is read from a table: split, encoded once, labelled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.batches import Rows
+from training.config import Config
+from training.datasets.catalogue import DATASETS
+from training.datasets.sample import BadRows, Record
+from training.datasets.splits import Split, digests, split
+from training.datasets.viewed import mirrored
+from training.encoded import encoded, shown
+from training.encoders import SharedEncoders
+from training.features import RECORDED, Features, columns
+
+
+class TableStores:
+    """One data set in one root for one seed. grids: the maps that the model reads, each with the side to keep it at.
+
+    Raises DataError as the data set's reader does.
+    """
+
+    def __init__(
+        self, config: Config, root: Path, folder: Path, encoders: SharedEncoders, grids: Mapping[str, int | None],
+        seed: int, bad: BadRows, report: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._config, self._root, self._folder, self._encoders = config, root, folder, encoders
+        self._grids, self._seed, self._bad, self._report = grids, seed, bad, report
+        self._readable = np.zeros(0, bool)
+
+    def training(self) -> Rows:
+        return self._rows(self._split.train)
+
+    def tuning(self) -> Rows:
+        return self._rows(self._split.tune)
+
+    def validation(self) -> Rows:
+        return self._rows(self._split.validation)
+
+    def contrast(self) -> None:
+        """Only generated creatives have variants."""
+        return
+
+    def recorded(self) -> Features:
+        """The first readable rows, which an export is checked on."""
+        features, first = self._features, np.flatnonzero(self._readable)[:RECORDED]
+        return dataclasses.replace(features, input_ids=features.input_ids[first], mask=features.mask[first])
+
+    @cached_property
+    def _records(self) -> list[Record]:
+        records = list(DATASETS[self._config.dataset].records(self._root, self._bad))
+        if self._config.data.mirrored:
+            records += [_mirror(record) for record in records if record.picture is not None]
+        return records
+
+    @cached_property
+    def _pictures(self) -> list[str]:
+        return digests(self._records)
+
+    @cached_property
+    def _split(self) -> Split:
+        return split(self._records, self._pictures, self._seed)
+
+    @cached_property
+    def _features(self) -> Features:
+        form = self._config.form
+        made = encoded(
+            self._folder, self._records, self._pictures, self._encoders, self._grids, form, self._bad, self._report
+        )  # fmt: skip
+        self._readable = made.usable
+        first = [self._records[index] for index in np.flatnonzero(made.usable)[:RECORDED]]
+        return Features(
+            ids=[record.id for record in self._records],
+            maps=made.maps,
+            tokens=made.tokens,
+            input_ids=made.input_ids,
+            mask=made.mask,
+            labels=columns([dict(record.labels) for record in self._records]),
+            images=np.stack([shown(record, self._encoders.side, form).image for record in first]),
+            extras=[record.extra for record in self._records],
+        )
+
+    def _rows(self, places: NDArray[np.int64]) -> Rows:
+        features = self._features
+        return Rows([features], places[self._readable[places]])
+
+
+def _mirror(record: Record) -> Record:
+    if "saliency" in record.labels:
+        return mirrored(record)
+    return dataclasses.replace(record, id=f"{record.id}-flipped", mirrored=True)
