@@ -27,6 +27,7 @@ Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidat
 """A list: comma-separated text, or a TOML array."""
 Bundle = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_.-]{0,31})?$")]
 Bundles = Annotated[tuple[Bundle, ...], BeforeValidator(_split)]
+Endpoint = Annotated[str, Field(pattern=r"^(https?://[^\s/?#@]+)?$")]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Ocr = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*$")]
 
@@ -207,6 +208,19 @@ class Fetch(_Group):
     timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="Deadline of one record's whole fetch.")
     workers: int = Field(default=16, ge=1, le=1_024, description="Fetches at the same time.")
     file_roots: Names = Field(default=(), description="Folders whose files file: URLs may name; empty: none.")
+    s3_endpoint: Endpoint = Field(
+        default="", description="Where s3: objects are read, like https://minio.example:9000; empty: AWS."
+    )
+    s3_region: str = Field(
+        default="", pattern=r"^[a-z0-9-]{0,64}$", description="Region of the s3: buckets; empty: AWS_REGION, us-east-1."
+    )
+    s3_credentials: Literal["cloud", "anonymous"] = Field(
+        default="cloud", description="cloud: AWS's own ways (AWS_… variables, the pod's or machine's role)."
+    )
+    gs_endpoint: Endpoint = Field(default="", description="Where gs: objects are read; empty: Google Cloud.")
+    gs_credentials: Literal["cloud", "anonymous"] = Field(
+        default="cloud", description="cloud: Google's own ways (GOOGLE_APPLICATION_CREDENTIALS, the machine's role)."
+    )
 
     @field_validator("allowed_hosts")
     @classmethod

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from admodels.runtime import onnxruntime
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
 from admodels.runtime.runner import EngineError, EngineLostError, EngineMemoryError
 from tests.faults.creatives import data_url
@@ -63,11 +64,10 @@ class PlantedRunner:
 
 
 def main() -> None:
-    """Run the worker with the planted runner."""
+    """Run the worker with the planted runner, which whoever imports ONNX Runtime's from now on gets."""
+    onnxruntime.OnnxRuntimeRunner = PlantedRunner  # type: ignore[misc,assignment]
     from worker.__main__ import main as run
-    from worker.commands import compose
 
-    compose.OnnxRuntimeRunner = PlantedRunner  # type: ignore[misc,assignment]
     run()
 
 

@@ -20,6 +20,7 @@ from worker.delivery.redis_link import RedisLink
 from worker.errors import FatalError
 from worker.intake.decode import DecoderPool
 from worker.intake.fetch import Fetcher, FetchLimits
+from worker.intake.object_source import ENVIRONMENT, ObjectAccess
 from worker.intake.ocr import OcrPool
 from worker.metrics import Metrics
 from worker.pipeline.job import Outcome
@@ -86,6 +87,14 @@ def scoring_flow(
             max_bytes=fetch.max_bytes,
             timeout_seconds=fetch.timeout_seconds,
             file_roots=tuple(str(root) for root in fetch.file_roots),
+            objects=ObjectAccess(
+                s3_endpoint=fetch.s3_endpoint,
+                s3_region=fetch.s3_region,
+                s3_anonymous=fetch.s3_credentials == "anonymous",
+                gs_endpoint=fetch.gs_endpoint,
+                gs_anonymous=fetch.gs_credentials == "anonymous",
+                environment=tuple(filter(None, map(os.environ.get, ENVIRONMENT))),
+            ),
         )
         try:
             fetcher = Fetcher(limits)

@@ -6,14 +6,15 @@ import hashlib
 import re
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from worker.errors import Code, CreativeError, Stage
 from worker.intake import data_url, names
 from worker.intake.addresses import Address
 from worker.intake.file_url import FileRoots
-from worker.intake.hosts import OBJECT_SCHEMES, SETTING, AllowList
-from worker.intake.http_source import HttpSource, failed, refused
+from worker.intake.hosts import OBJECT_SCHEMES, AllowList
+from worker.intake.http_source import HttpSource, refused
+from worker.intake.object_source import ObjectAccess, ObjectSource
 from worker.intake.pinned import Deadline
 from worker.types import Asset, Creative, ImageBytes
 
@@ -28,6 +29,7 @@ class FetchLimits:
     max_bytes: int = 8 * 1024 * 1024
     timeout_seconds: float = 10.0
     file_roots: Sequence[str] = ()
+    objects: ObjectAccess = field(default_factory=ObjectAccess)
 
 
 class Fetcher:
@@ -44,6 +46,7 @@ class Fetcher:
         self._allowed = AllowList(limits.allowed_hosts)
         self._files = FileRoots(limits.file_roots)
         self._http = HttpSource(self._allowed, limits.max_bytes, tls=tls, resolve=resolve)
+        self._objects = ObjectSource(self._allowed, limits.max_bytes, limits.objects, limits.timeout_seconds)
 
     def fetch(self, creative: Creative) -> ImageBytes:
         """The image's bytes, checked against what the sender announced.
@@ -66,14 +69,8 @@ class Fetcher:
         if scheme in ("http", "https"):
             return self._http.read(url, Deadline(self._limits.timeout_seconds))
         if scheme in OBJECT_SCHEMES:
-            return self._read_object(scheme, url)
+            return self._objects.read(scheme, url, Deadline(self._limits.timeout_seconds))
         raise refused("the image's URL is not https:, http:, data:, file:, s3: or gs:")
-
-    def _read_object(self, scheme: str, url: str) -> bytes:
-        bucket, _, key = url[len(scheme) + 1 :].removeprefix("//").partition("/")
-        if not self._allowed.permits_object(scheme, bucket, key):
-            raise refused(f"the {scheme}: object is not allowed by {SETTING}")
-        raise failed(f"this installation has no client for {scheme}: objects; serve them over https", retryable=True)
 
 
 def _check_announced(asset: Asset, data: bytes, sha256: str) -> None:

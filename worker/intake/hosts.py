@@ -66,9 +66,11 @@ class AllowList:
         )
 
     def permits_object(self, scheme: str, bucket: str, key: str) -> bool:
-        """Whether an object of an object store is listed."""
+        """Whether an object of an object store is listed; `live` covers `live/…`, not `live-drafts/…`."""
         return any(
-            (entry.scheme, entry.bucket) == (scheme, bucket) and key.startswith(entry.prefix) for entry in self._buckets
+            (entry.scheme, entry.bucket) == (scheme, bucket)
+            and (not entry.prefix or key == entry.prefix or key.startswith(entry.prefix.rstrip("/") + "/"))
+            for entry in self._buckets
         )
 
 

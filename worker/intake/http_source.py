@@ -15,6 +15,7 @@ from worker.intake import http_url, names, pinned
 from worker.intake.addresses import Address, is_internal
 from worker.intake.hosts import SETTING, AllowList
 from worker.intake.http_url import HttpUrl
+from worker.intake.inflate import CODINGS, inflate
 from worker.intake.pinned import Deadline, PinnedConnection
 
 MAX_REDIRECTS = 3
@@ -141,8 +142,11 @@ class HttpSource:
         encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
         if encoding == "identity":
             return body
-        if encoding in ("gzip", "x-gzip", "deflate"):  # not asked for, but some stores send what they were given
-            return self._inflate(body)
+        if encoding in CODINGS:
+            data = inflate(body, self._max_bytes)
+            if data is None:
+                raise self._too_large()
+            return data
         raise failed(f"{url.host} answered with a content encoding that was not asked for")
 
     def _body(self, response: http.client.HTTPResponse) -> bytes:
@@ -155,15 +159,6 @@ class HttpSource:
         if response.length:  # closed before the announced length
             raise http.client.IncompleteRead(b"")
         return b"".join(chunks)
-
-    def _inflate(self, body: bytes) -> bytes:
-        inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, by the header
-        data = inflater.decompress(body, self._max_bytes + 1)
-        if len(data) > self._max_bytes:
-            raise self._too_large()
-        if not inflater.eof:
-            raise http.client.IncompleteRead(b"")
-        return data
 
     def _too_large(self) -> CreativeError:
         return CreativeError(Code.TOO_LARGE, Stage.FETCH, f"over {self._max_bytes} bytes (ADSCORE_FETCH__MAX_BYTES)")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.worker.intake.buckets import ACCESS_KEY, IMAGE, REGION, SECRET, buckets
 from worker.errors import Code, CreativeError
 from worker.intake.fetch import Fetcher, FetchLimits
+from worker.intake.object_source import ObjectAccess
 from worker.types import Asset, Creative
 
 DATA = b"hello"
@@ -72,11 +75,18 @@ def test_what_nobody_allowed_is_refused(url: str) -> None:
     assert verdict(url).code is Code.FETCH_REFUSED
 
 
-def test_a_listed_object_without_a_client_says_what_to_do() -> None:
-    error = verdict("s3://bucket/key", allowed_hosts=["s3://bucket"])
-    assert (error.code, error.retryable) == (Code.FETCH_FAILED, True)
-    assert "serve them over https" in error.message
-    assert verdict("s3://other/key", allowed_hosts=["s3://bucket"]).code is Code.FETCH_REFUSED
+def test_an_object_is_checked_against_what_was_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with buckets() as store:
+        store.objects["ads/a.png"] = IMAGE
+        objects = ObjectAccess(s3_endpoint=store.endpoint, s3_region=REGION)
+        fetcher = Fetcher(FetchLimits(allowed_hosts=["s3://ads"], objects=objects))
+        good = Creative("cr", 1, " S3://ads/a.png ", asset=Asset(bytes=len(IMAGE)))
+        assert fetcher.fetch(good).data == IMAGE
+        with pytest.raises(CreativeError) as caught:
+            fetcher.fetch(replace(good, asset=Asset(sha256="0" * 64)))
+        assert caught.value.code is Code.DIGEST_MISMATCH
 
 
 def test_a_list_that_can_not_be_read_is_told_at_the_start() -> None:

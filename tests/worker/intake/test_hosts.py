@@ -70,7 +70,10 @@ def test_which_internal_addresses_are_listed(entries: list[str], address: str, p
 
 
 def test_object_stores() -> None:
-    allowed = AllowList(["s3://ads/live/", "gs://pics"])
+    allowed = AllowList(["s3://ads/live/", "gs://pics", "s3://shop/banner"])
+    assert allowed.permits_object("s3", "shop", "banner")
+    assert allowed.permits_object("s3", "shop", "banner/a.png")
+    assert not allowed.permits_object("s3", "shop", "banner-drafts/a.png")
     assert allowed.permits_object("s3", "ads", "live/a.png")
     assert not allowed.permits_object("s3", "ads", "dead/a.png")
     assert not allowed.permits_object("gs", "ads", "live/a.png")
