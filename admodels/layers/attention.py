@@ -63,7 +63,7 @@ class CrossModalEncoder(nn.Module):
     """Stacked layers in which text and image attend to each other, both reading the layer below.
 
     image B×V×D, text B×L×D, text_bias B×1×1×L (from `additive_mask`) → the same shapes. Image positions are all real;
-    what stands at the text's padding is never read.
+    what stands at the text's padding is never read. With 0 layers both come back as they are.
     """
 
     def __init__(self, dim: int, *, layers: int, heads: int, hidden: int, dropout: float) -> None:

@@ -75,6 +75,20 @@ class MultiScale(nn.Module):
         return joined + torch.stack(projected).mean(0)
 
 
+class LastScale(nn.Module):
+    """The last of several maps alone → B×D×T×T: what the ablations put in place of several scales."""
+
+    def __init__(
+        self, channels: Sequence[int], sizes: Sequence[int], target: int, dim: int, *, normalise: bool = False
+    ) -> None:
+        super().__init__()
+        self.scale = _scale(channels[-1], sizes[-1], target, dim, normalise=normalise)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        x: Tensor = self.scale(maps[-1])
+        return x
+
+
 def _scale(channels: int, size: int, target: int, dim: int, *, normalise: bool) -> nn.Sequential:
     resize, project = Resize(size, target), nn.Conv2d(channels, dim, 1)
     norm = nn.BatchNorm2d(channels, affine=False) if normalise else nn.Identity()

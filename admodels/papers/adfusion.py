@@ -12,6 +12,8 @@ What differs from the paper:
 - the visual side stays a sequence, so that cross-attention has something to attend to;
 - "predicted distribution of a pathway" (D.3): the same heads on each path's pooled vector before the paths meet,
   trained on the labels too, and the visual path drawn to the detached textual one.
+`multi_scale=False` (the last map alone) and `cross_attention=False` are ablations; a weight of 0 leaves a loss out, and
+fewer `classes` and `values` leave tasks out.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 from admodels.heads import MultiTaskHeads, Predictions, Targets
 from admodels.layers.attention import CrossModalEncoder
 from admodels.layers.initialised import xavier_linear
-from admodels.layers.multiscale import MultiScale
+from admodels.layers.multiscale import LastScale, MultiScale
 from admodels.losses import (
     bernoulli_kl,
     binary_cross_entropy,
@@ -120,14 +122,19 @@ class Adfusion(nn.Module):
         dropout: float = 0.1,
         normalise_maps: bool = False,
         grid: int | None = None,
+        multi_scale: bool = True,
+        cross_attention: bool = True,
     ) -> None:
         super().__init__()
         _check_names(classes, values)
         common = grid or map_sizes[len(map_sizes) // 2]
-        self.image = MultiScale(map_channels, map_sizes, common, dim, normalise=normalise_maps)
+        scales = MultiScale if multi_scale else LastScale
+        self.image = scales(map_channels, map_sizes, common, dim, normalise=normalise_maps)
         self.norm_image = nn.LayerNorm(dim)
         self.project_text = nn.Sequential(xavier_linear(text_dim, dim), nn.LayerNorm(dim))
-        self.cross = CrossModalEncoder(dim, layers=layers, heads=heads, hidden=hidden, dropout=dropout)
+        self.cross = CrossModalEncoder(
+            dim, layers=layers if cross_attention else 0, heads=heads, hidden=hidden, dropout=dropout
+        )
         self.join = nn.Sequential(xavier_linear(2 * dim, dim), nn.GELU(), nn.Dropout(dropout))
         self.heads = MultiTaskHeads(dim, classes=classes, keywords=keywords, values=values)
         self.itc_scale = nn.Parameter(torch.tensor(math.log(10.0)))

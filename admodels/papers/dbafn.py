@@ -13,7 +13,9 @@ What differs from the paper, and where its form is an option:
   which is the identity on V whatever Q and K are: they are left out);
 - A is multiplied by P, so that its mean is 1: a softmax over P positions would scale F_local to 1/P of f_global;
 - the gate's linear layer may be low-rank (`gate_rank`) and frozen features may be standardised (`normalise_maps`) at
-  small sizes.
+  small sizes;
+- `modulation`, `local_branch` and `gate` may be left out, as in the paper's ablation (contrast and sparsity by their
+  weights): without the gate the branches are added, without the local branch f_global_expand stands alone.
 """
 
 from __future__ import annotations
@@ -108,20 +110,25 @@ class Dbafn(nn.Module):
         global_attention: Literal["spatial", "single"] = "spatial",
         normalise_maps: bool = False,
         grid: int | None = None,
+        modulation: bool = True,
+        local_branch: bool = True,
+        gate: bool = True,
     ) -> None:
         super().__init__()
+        if not (local_branch or gate):
+            raise ValueError("without local branch and gate nothing says where in the image; leave one of them")
         grid = grid or map_sizes[-1]
         self.concatenate = Concatenate(map_channels, map_sizes, grid, normalise=normalise_maps)
         self.reduce = nn.Sequential(he_conv(self.concatenate.channels, channels, 1), nn.ReLU())
         self.text = _TextVector(text_dim, text_hidden, dropout, padded=text_pool == "padded")
-        self.film = Film(text_hidden, channels, gamma_bias=gamma_bias)
+        self.film = Film(text_hidden, channels, gamma_bias=gamma_bias) if modulation else None
         self.global_branch: nn.Module = (
             _GlobalBranch(channels, text_hidden, heads, dropout)
             if global_attention == "spatial"
             else _SingleTokenBranch(channels, text_hidden, dropout)
         )
-        self.local_branch = _LocalBranch(channels, dropout)
-        self.gate = _Gate(channels, grid, dropout, rank=gate_rank)
+        self.local_branch = _LocalBranch(channels, dropout) if local_branch else None
+        self.gate = _Gate(channels, grid, dropout, rank=gate_rank, weigh=local_branch) if gate else None
         self.score = nn.Sequential(
             xavier_linear(channels, score_hidden), nn.ReLU(), nn.Dropout(dropout), xavier_linear(score_hidden, 1)
         )
@@ -130,9 +137,9 @@ class Dbafn(nn.Module):
     def forward(self, maps: Sequence[Tensor], tokens: Tensor, mask: Tensor) -> Output:
         image = self.reduce(self.concatenate(maps))  # (1) B×C×S×S
         text, entity_logits = self.text(tokens, mask)  # (2)–(3) B×T
-        modulated = self.film(image, text)  # (4) B×C×S×S
-        local = self.local_branch(modulated)  # (7)–(8) B×C×S×S
-        fused = self.gate(self.global_branch(modulated, text), local)  # (5)–(6), (9) B×C×S×S
+        modulated = image if self.film is None else self.film(image, text)  # (4) B×C×S×S
+        local = None if self.local_branch is None else self.local_branch(modulated)  # (7)–(8) B×C×S×S
+        fused = self._fuse(self.global_branch(modulated, text), local)  # (5)–(6), (9) B×C×S×S
         pooled = fused.mean((2, 3))  # B×C
         heatmap, activations = self.decoder(fused)
         return Output(
@@ -142,6 +149,13 @@ class Dbafn(nn.Module):
             activations=activations,
             entity_logits=entity_logits,
         )
+
+    def _fuse(self, global_vector: Tensor, local: Tensor | None) -> Tensor:
+        if self.gate is None:
+            assert local is not None
+            return local + global_vector[:, :, None, None]
+        fused: Tensor = self.gate(global_vector, local)
+        return fused
 
 
 class _TextVector(nn.Module):
@@ -216,20 +230,26 @@ class _LocalBranch(nn.Module):
 
 
 class _Gate(nn.Module):
-    """(9): f_global B×C, F_local B×C×S×S → G ⊙ F_local + (1 − G) ⊙ f_global_expand."""
+    """(9): f_global B×C, F_local B×C×S×S → G ⊙ F_local + (1 − G) ⊙ f_global_expand; without F_local the last alone."""
 
-    def __init__(self, channels: int, grid: int, dropout: float, *, rank: int | None) -> None:
+    def __init__(self, channels: int, grid: int, dropout: float, *, rank: int | None, weigh: bool = True) -> None:
         super().__init__()
         self.shape = (channels, grid, grid)
         size = channels * grid * grid
         linear = [xavier_linear(channels, size)] if rank is None else [nn.Linear(channels, rank), nn.Linear(rank, size)]
         self.expand = nn.Sequential(*linear, nn.ReLU(), nn.Dropout(dropout))
-        self.weigh = nn.Sequential(
-            he_conv(2 * channels, channels, 3), nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(channels, 1, 3, padding=1)
+        self.weigh = (
+            nn.Sequential(
+                he_conv(2 * channels, channels, 3), nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(channels, 1, 3, padding=1)
+            )
+            if weigh
+            else None
         )
 
-    def forward(self, global_vector: Tensor, local: Tensor) -> Tensor:
-        expanded = self.expand(global_vector).unflatten(1, self.shape)  # B×C×S×S
+    def forward(self, global_vector: Tensor, local: Tensor | None) -> Tensor:
+        expanded: Tensor = self.expand(global_vector).unflatten(1, self.shape)  # B×C×S×S
+        if self.weigh is None or local is None:
+            return expanded
         gate = torch.sigmoid(self.weigh(torch.cat([expanded, local], dim=1)))  # B×1×S×S
         return gate * local + (1.0 - gate) * expanded
 

@@ -13,7 +13,8 @@ What differs from the paper, and where its form is an option:
   path to the detached textual one, and both carry the label loss, without which they meet at a constant;
 - the vectors of (9) are taken before the modalities meet: after cross-attention each already holds the other.
 With frozen sentence encoders the mean over the tokens may stand for the sentence (`sentence="mean"`); the paper's is
-the first token.
+the first token. `multi_scale=False` (one 1×1 convolution on the last map) and `cross_attention=False` are the paper's
+ablations; those of ITC and MI are weights of 0.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from admodels.crf import LinearChainCrf
 from admodels.layers.attention import CrossModalEncoder
 from admodels.layers.initialised import he_conv, xavier_linear
-from admodels.layers.multiscale import Concatenate
+from admodels.layers.multiscale import Concatenate, LastScale
 from admodels.losses import categorical_kl, cross_entropy, info_nce
 from admodels.masking import additive_mask, masked_mean
 
@@ -96,13 +97,21 @@ class Fgmfn(nn.Module):
         sentence: Literal["first", "mean"] = "first",
         classifier: Literal["linear", "tanh_logits"] = "linear",
         normalise_maps: bool = False,
+        multi_scale: bool = True,
+        cross_attention: bool = True,
     ) -> None:
         super().__init__()
         self.sentence = sentence
-        self.image = _FineGrained(map_channels, map_sizes, dim, high_level, normalise=normalise_maps)
+        self.image: nn.Module = (
+            _FineGrained(map_channels, map_sizes, dim, high_level, normalise=normalise_maps)
+            if multi_scale
+            else LastScale(map_channels, map_sizes, map_sizes[-1], dim, normalise=normalise_maps)
+        )
         self.norm_image = nn.LayerNorm(dim)
         self.project_text = nn.Sequential(xavier_linear(text_dim, dim), nn.LayerNorm(dim))
-        self.cross = CrossModalEncoder(dim, layers=layers, heads=heads, hidden=hidden, dropout=dropout)
+        self.cross = CrossModalEncoder(
+            dim, layers=layers if cross_attention else 0, heads=heads, hidden=hidden, dropout=dropout
+        )
         self.classify = _classifier(2 * dim, dim, classes, dropout, tanh_logits=classifier == "tanh_logits")
         self.itc_text = xavier_linear(dim, dim)
         self.itc_image = xavier_linear(dim + map_channels[-1], dim)

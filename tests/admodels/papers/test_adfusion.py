@@ -65,9 +65,12 @@ def test_a_score_depends_on_neither_batch_nor_padding(features: Any) -> None:
             torch.testing.assert_close(value[0], together[name][index], atol=1e-5, rtol=0)
 
 
-def test_gradients_reach_every_parameter(features: Any) -> None:
-    model = head().train()
-    loss(run(model, features), labels())["total"].backward()
+@pytest.mark.parametrize("options", [{}, {"multi_scale": False}, {"cross_attention": False}, {"values": ("ctr",)}])
+def test_gradients_reach_every_parameter(features: Any, options: dict[str, Any]) -> None:
+    model = head(**options).train()
+    targets = labels()
+    known = {name: value for name, value in targets.values.items() if name in model.heads.values}
+    loss(run(model, features), targets._replace(values=known))["total"].backward()
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
@@ -87,3 +90,17 @@ def test_a_sample_trains_only_the_heads_it_has_labels_for(features: Any) -> None
     for name in ("theme", "emotion"):
         grad = model.heads.classes[name].weight.grad
         assert grad is None or grad.abs().sum() == 0
+
+
+def test_without_several_scales_the_last_map_stands_alone(features: Any) -> None:
+    model = head(multi_scale=False)
+    assert model.image(features.maps[2:]).shape == head().image(features.maps[2:]).shape
+    before = run(model, features).values["ctr"]
+    features.maps[2:4] = [m + 1 for m in features.maps[2:4]]
+    torch.testing.assert_close(run(model, features).values["ctr"], before)
+
+
+def test_without_cross_attention_the_modalities_meet_in_the_join(features: Any) -> None:
+    model = head(cross_attention=False)
+    image = model.norm_image(model.image(features.maps[2:]).flatten(2).transpose(1, 2)).mean(1)
+    torch.testing.assert_close(run(model, features).image_vector, image)

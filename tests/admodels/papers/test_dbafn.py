@@ -51,7 +51,12 @@ def test_the_papers_padded_mean_does_depend_on_the_padding(features: Any) -> Non
     assert (run(model, features).score[1] - run(model, features.row(1)).score[0]).abs() > 1e-5
 
 
-@pytest.mark.parametrize("options", [{}, {"gate_rank": 3}, {"global_attention": "single"}])
+ABLATIONS: list[dict[str, Any]] = [
+    {"modulation": False}, {"local_branch": False}, {"gate": False}, {"modulation": False, "gate": False}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"gate_rank": 3}, {"global_attention": "single"}, *ABLATIONS])
 def test_gradients_reach_every_parameter(features: Any, options: dict[str, Any]) -> None:
     model = head(**options).train()
     output = run(model, features)
@@ -129,3 +134,34 @@ def test_the_total_is_equation_12(features: Any) -> None:
 
 def test_terms_without_labels_are_left_out(features: Any) -> None:
     assert set(loss(run(head(), features), Targets())) == {"total", "sparse"}
+
+
+@pytest.mark.parametrize(("part", "name"), [("modulation", "film"), ("local_branch", "local_branch"), ("gate", "gate")])
+def test_an_ablation_leaves_out_its_part_alone(part: str, name: str) -> None:
+    def others(model: Dbafn) -> set[str]:
+        return {key for key, _ in model.named_parameters() if not key.startswith((f"{name}.", "gate.weigh."))}
+
+    whole, less = head(), head(**{part: False})
+    assert getattr(less, name) is None
+    assert others(less) == others(whole)
+
+
+def test_without_the_gate_the_branches_are_added(features: Any) -> None:
+    model = head(gate=False)
+    local, vector = torch.randn(2, 8, 2, 2), torch.randn(2, 8)
+    torch.testing.assert_close(model._fuse(vector, local), local + vector[:, :, None, None])
+    model = head(local_branch=False)
+    gate = model.gate
+    assert gate is not None
+    expanded = gate.expand(vector).view(2, 8, 2, 2)
+    torch.testing.assert_close(model._fuse(vector, None), expanded)
+    with pytest.raises(ValueError, match="leave one of them"):
+        head(gate=False, local_branch=False)
+
+
+def test_without_modulation_the_image_comes_through_unchanged(features: Any) -> None:
+    model = head(modulation=False)
+    seen: list[Tensor] = []
+    model.local_branch.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    run(model, features)
+    torch.testing.assert_close(seen[0], model.reduce(model.concatenate(features.maps[2:])))

@@ -43,9 +43,9 @@ def test_a_score_depends_on_neither_batch_nor_padding(features: Any, sentence: s
         torch.testing.assert_close(alone, together[index], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("sentence", ["first", "mean"])
-def test_gradients_reach_every_parameter(features: Any, sentence: str) -> None:
-    model = head(sentence=sentence).train()
+@pytest.mark.parametrize("options", [{}, {"sentence": "mean"}, {"multi_scale": False}, {"cross_attention": False}])
+def test_gradients_reach_every_parameter(features: Any, options: dict[str, Any]) -> None:
+    model = head(**options).train()
     loss(run(model, features), Targets(torch.tensor([0, 1, 2, -1])))["total"].backward()
     dead = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     # A path of one step has no transition between labels; the shared start and end scores do learn.
@@ -102,3 +102,19 @@ def test_the_temperature_starts_at_a_tenth() -> None:
 def test_it_wants_five_maps() -> None:
     with pytest.raises(ValueError, match="FGMFN reads 5 maps"):
         head(map_channels=(5, 6, 7), map_sizes=(8, 4, 2))
+
+
+def test_without_several_scales_the_last_map_stands_alone(features: Any) -> None:
+    model = head(multi_scale=False)
+    before = run(model, features).logits
+    features.maps[:4] = [m + 1 for m in features.maps[:4]]
+    torch.testing.assert_close(run(model, features).logits, before)
+    features.maps[4] = features.maps[4] + 1
+    assert not torch.allclose(run(model, features).logits, before)
+
+
+def test_without_cross_attention_the_modalities_meet_in_the_classifier(features: Any) -> None:
+    model = head(cross_attention=False)
+    image = model.norm_image(model.image(features.maps).flatten(2).transpose(1, 2)).mean(1)
+    text = model.project_text(features.tokens)[:, 0]
+    torch.testing.assert_close(run(model, features).logits, model.classify(torch.cat([image, text], 1)))
