@@ -21,6 +21,7 @@ VERBS = {
     "topics": ("topics", "topics", "Create the topics, or check them against their policies."),
     "dlq": ("dlq", "dlq", "Look at dead letters and put them back."),
     "rescore": ("rescore", "rescore", "Score again what an older model version scored."),
+    "shadow": ("shadow", "shadow", "Compare the candidate models' scores with the live ones."),
     "models": ("models", "models", "List the bundles, or check every file of them."),
     "cache": ("cache", "cache", "What Redis holds of ours, and how to drop it."),
     "schema": ("schema", "schema", "Export the events' schemas, or check events against them."),

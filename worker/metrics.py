@@ -109,6 +109,14 @@ DECLARATIONS = (
         "events",
         ("state",),
     ),
+    Declaration(
+        "adscore_shadow_events_total",
+        "counter",
+        "Creatives published live that candidate models were to score, by how that ended (published, failed, or "
+        "dropped for want of room).",
+        "creatives",
+        ("outcome",),
+    ),
     Declaration("adscore_cache_breaker_open", "gauge", "1 while Redis is left alone after a failure.", "1"),
     Declaration("adscore_commits_total", "counter", "Offset commits by result (ok, error).", "commits", ("result",)),
     Declaration("adscore_rebalances_total", "counter", "Partition hand-overs by kind.", "rebalances", ("kind",)),
@@ -139,6 +147,7 @@ class Metrics:
         self.model_seconds: Counter = made["adscore_model_seconds_total"]
         self.model_creatives: Counter = made["adscore_model_creatives_total"]
         self.served_sampled: Counter = made["adscore_served_sampled_total"]
+        self.shadow: Counter = made["adscore_shadow_events_total"]
         self.breaker_open: Gauge = made["adscore_cache_breaker_open"]
         self.commits: Counter = made["adscore_commits_total"]
         self.rebalances: Counter = made["adscore_rebalances_total"]

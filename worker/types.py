@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 Headers = tuple[tuple[str, bytes | None], ...]
 """Kafka headers in the order received; a value may be null."""
 
+Part = Mapping[str, Any]
+"""One head's part of `scores`, as it stands in the event."""
+
+Pixels = Mapping[tuple[int, int], NDArray[np.uint8]]
+"""(height, width) → uint8 H×W×3 RGB."""
+
 HEADS = ("attractiveness", "sentiment", "ctr")
 
 
@@ -158,6 +164,20 @@ class HeadError:
 
 
 @dataclass(frozen=True, slots=True)
+class Material:
+    """What candidate models need to score a creative again: its pixels, or the image where it wasn't decoded."""
+
+    image: bytes
+    pixels: Pixels
+    texts: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return len(self.image) + sum(pixels.nbytes for pixels in self.pixels.values())
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredCreative:
     """Everything that `scoring.assemble` needs to write the enriched event.
 
@@ -177,6 +197,8 @@ class ScoredCreative:
     ocr: OcrResult | None
     errors: tuple[HeadError, ...] = ()
     latency_ms: Mapping[str, float] = field(default_factory=dict)
+    material: Material | None = None
+    """Kept where candidate models score a copy of the traffic."""
 
     def traced(self, trace: Headers) -> ScoredCreative:
         """With other trace headers to pass on."""

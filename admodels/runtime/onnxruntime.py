@@ -25,6 +25,7 @@ class OnnxRuntimeRunner:
     """
 
     backend = "onnxruntime"
+    thread_safe = True
 
     def __init__(self, model: bytes, *, threads: int = 0, spin: bool = False) -> None:
         options = ort.SessionOptions()

@@ -30,15 +30,24 @@ def write_light_models(folder: Path) -> Path:
     return folder
 
 
-def _write(folder: Path, name: str, task: str, outputs: dict[str, tuple[int, ...]], **more: Any) -> None:
-    place = folder / name / "1"
+def write_next_ctr(folder: Path) -> Path:
+    """Write version 2 of `adfusion`, which scores otherwise, into `folder`; return it."""
+    edges = {"ctr": [0.8, 1.2]}
+    _write(folder, "adfusion", "ctr", {"ctr": ()}, version="2", base_rate=0.5, bucket_edges=edges)
+    return folder
+
+
+def _write(
+    folder: Path, name: str, task: str, outputs: dict[str, tuple[int, ...]], *, version: str = "1", **more: Any
+) -> None:
+    place = folder / name / version
     place.mkdir(parents=True)
-    model = _graph(name, outputs)
+    model = _graph(name, outputs, seed=len(name) * int(version))
     (place / "model.onnx").write_bytes(model)
     manifest = {
         "manifest_version": 1,
         "name": name,
-        "version": "1",
+        "version": version,
         "task": task,
         "architecture": "light",
         "precision": "fp32",
@@ -52,9 +61,9 @@ def _write(folder: Path, name: str, task: str, outputs: dict[str, tuple[int, ...
     (place / "manifest.json").write_text(json.dumps(manifest | more))
 
 
-def _graph(name: str, outputs: dict[str, tuple[int, ...]]) -> bytes:
+def _graph(name: str, outputs: dict[str, tuple[int, ...]], seed: int) -> bytes:
     """The mean colour, then one small matrix per output: scores differ between images, and batches don't matter."""
-    random = np.random.default_rng(len(name))
+    random = np.random.default_rng(seed)
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),

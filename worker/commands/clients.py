@@ -19,6 +19,7 @@ from worker.tracing import NoTracing, Tracing
 FOREVER_MS = 2**31 - 1
 MAX_BLOCK_MS = 10_000
 METADATA_MS = 30_000
+SHADOW_DELIVERY_MS = 30_000
 
 
 def consumer(settings: Settings) -> KafkaConsumer:
@@ -101,6 +102,11 @@ def outbox(settings: Settings, member: KafkaConsumer) -> Outbox:
         )
 
     return TransactionalOutbox(make, member.group_metadata, timeout_seconds=timeout_ms / 1000)
+
+
+def shadow_outbox(settings: Settings) -> Outbox:
+    """For the candidates' events: outside any transaction, so that none waits for them or fails with them."""
+    return AtLeastOnceOutbox(_producer(settings, delivery_timeout_ms=SHADOW_DELIVERY_MS))
 
 
 def _producer(settings: Settings, **config: Any) -> KafkaProducer:

@@ -15,6 +15,7 @@ from admodels.contract.bundle import MODEL, Bundle, BundleError
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
 from admodels.runtime.runner import EngineError, EngineLostError, Runner
 from worker.commands.bundles import load_encoders, load_heads
+from worker.commands.candidates import load_candidates
 from worker.delivery.cache import MemoryCache, RedisCache, ScoreCache
 from worker.delivery.redis_link import RedisLink
 from worker.errors import FatalError
@@ -50,8 +51,11 @@ def scoring_flow(
     metrics: Metrics,
     on_fatal: Callable[[Exception], None] = _unexpected,
     tracing: Tracing | None = None,
+    with_candidates: bool = False,
 ) -> Iterator[ScoringFlow]:
     """Bundles loaded and checked, engines warm, children started; all of it ends with the block.
+
+    with_candidates: whether the flow's outcomes keep what the configured candidates need, and their engines are loaded.
 
     Raises FatalError (exit status 3) with the reason where a bundle, the OCR or an engine can't be used.
     """
@@ -68,6 +72,11 @@ def scoring_flow(
             stack.callback(ocr.close)
             engines = load_engines(settings, ocr.identity, metrics)
             _refuse_slow(engines.warm(settings.batch.max_size), settings)
+            candidates = None
+            if with_candidates:
+                # One CPU thread for the candidates' own models: live work keeps the others.
+                make = functools.partial(_runner, threads=1, metrics=metrics)
+                candidates = load_candidates(settings, engines, ocr.identity, make)
             language.warm()
         except (BundleError, EngineError, EngineLostError) as error:
             raise FatalError(str(error), exit_code=3) from error
@@ -79,7 +88,7 @@ def scoring_flow(
                 labels = (model["name"], model["version"], model["digest"], model["backend"], model["precision"])
                 metrics.model_info.labels(head, *labels).set(1)
         decode_workers = settings.decode.workers or cores
-        decoder = DecoderPool(decode_workers, engines.sizes)
+        decoder = DecoderPool(decode_workers, sorted({*engines.sizes, *(candidates.sizes if candidates else ())}))
         stack.callback(decoder.close)
         fetch = settings.fetch
         limits = FetchLimits(
@@ -117,6 +126,7 @@ def scoring_flow(
             metrics=metrics,
             on_fatal=on_fatal,
             tracing=tracing,
+            candidates=candidates,
         )
         stack.callback(flow.close)
         yield flow

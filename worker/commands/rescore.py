@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 import click
 
 from worker.commands import edge, kafka
-
-
-class _Moment(click.ParamType):
-    """A date, or a date and a time, as milliseconds; without an offset it is UTC."""
-
-    name = "date"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Fails with the mend."""
-        try:
-            moment = datetime.fromisoformat(value.strip())
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return max(0, round(moment.timestamp() * 1000))
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no date: write 2026-11-01 or 2026-11-01T08:30:00+01:00", param, ctx)
+from worker.commands.moment import MOMENT
 
 
 @click.command()
@@ -30,7 +13,7 @@ class _Moment(click.ParamType):
     "--since",
     "since_ms",
     metavar="DATE",
-    type=_Moment(),
+    type=MOMENT,
     help="Only what was published at or after DATE (2026-11-01, or with a time; UTC unless it says otherwise). "
     "Without --stale: whichever models scored it.",
 )

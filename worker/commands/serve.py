@@ -10,6 +10,7 @@ import structlog
 
 from admodels.runtime.runner import EngineLostError
 from worker.commands import clients, edge, kafka
+from worker.commands.candidates import configured, shadow
 from worker.commands.compose import redis_link, score_cache, scoring_flow
 from worker.commands.served import ServedSample
 from worker.commands.topic_watch import TopicWatch
@@ -28,7 +29,6 @@ from worker.pipeline.suspects import Suspects
 from worker.pipeline.worker import RunLimits, Worker
 from worker.scoring.targeting import models_version
 from worker.settings_schema import Settings
-from worker.types import HEADS
 
 STUCK_SECONDS = 60.0
 DAY_SECONDS = 86_400
@@ -38,8 +38,6 @@ _log = structlog.get_logger(__name__)
 
 def serve(settings: Settings, *, max_messages: int | None, until_idle: float | None) -> int:
     """Run the worker until it is stopped; the exit status. Raises FatalError."""
-    if any(getattr(settings.shadow, head) for head in HEADS):
-        raise FatalError("ADSCORE_SHADOW__… is set, and this build runs no candidate models: unset it", exit_code=2)
     transactional = settings.kafka.delivery == "exactly-once"
     metrics = Metrics()
     with signals() as noted:
@@ -60,8 +58,11 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
             stack.enter_context(_health(settings, metrics, worker, warm))
             cache = score_cache(settings, link)
             flow = stack.enter_context(
-                scoring_flow(settings, cache=cache, metrics=metrics, on_fatal=worker.fail, tracing=tracing)
+                scoring_flow(
+                    settings, cache=cache, metrics=metrics, on_fatal=worker.fail, tracing=tracing, with_candidates=True
+                )
             )
+            lane = stack.enter_context(shadow(settings, flow, cache, metrics))
             stack.enter_context(kafka.reached(settings.kafka))
             warm.append(flow)
             revisions = Revisions(
@@ -79,6 +80,8 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
                 finished=worker.finished,
                 step_failed=worker.reset,
                 on_fatal=worker.fail,
+                published=lane.offer if lane else None,
+                is_member=lambda: worker.is_member,
             )
             held = worker.holdings
             ownership = Ownership(held.assigned, held.drain, held.committable, held.lost, held.evicted)
@@ -98,6 +101,8 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
             watch = TopicWatch(clients.admin(settings), names, worker.fail)
             try:
                 worker.run()
+                if lane:
+                    lane.drain(noted.left(settings.drain.timeout_seconds) - 3 * LEAVE_SECONDS)
             except EngineLostError as error:
                 raise FatalError(
                     f"the engine is lost: {error}; nothing of its batch is committed, start the worker again",
@@ -114,7 +119,7 @@ def serve(settings: Settings, *, max_messages: int | None, until_idle: float | N
 
 def _delivery(settings: Settings) -> Delivery:
     """Where and how large outputs may be, as the topics are. Raises FatalError(3): no broker, or a topic is missing."""
-    wanted = policies(settings)[:3]
+    wanted = policies(settings)[: 4 if configured(settings) else 3]
     with kafka.reached(settings.kafka), kafka.admin(settings.kafka) as client:
         there = set(client.list_topics())
         missing = [policy.name for policy in wanted if policy.name not in there]
@@ -124,7 +129,7 @@ def _delivery(settings: Settings) -> Delivery:
                 exit_code=edge.UNAVAILABLE,
             )
         found = described(client, [policy.name for policy in wanted])
-    sizes = [max_message_bytes(found, policy.name) for policy in wanted[1:]]
+    sizes = [max_message_bytes(found, policy.name) for policy in wanted[1:3]]
     return Delivery(
         output_topic=settings.kafka.output_topic,
         dlq_topic=settings.kafka.dlq_topic,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,20 +39,24 @@ class Signals:
 
     def __init__(self) -> None:
         self.status = 0
-        self._told = False
+        self._told_at: float | None = None
         self._stop: Any = lambda: None
 
     def on_stop(self, stop: Any) -> None:
         """What to call on the first signal; at once, if it came already."""
         self._stop = stop
-        if self._told:
+        if self._told_at is not None:
             stop()
+
+    def left(self, seconds: float) -> float:
+        """What is left of so many seconds from the first signal on; all of them where none came."""
+        return seconds if self._told_at is None else self._told_at + seconds - time.monotonic()
 
     def handle(self, number: int, _frame: Any) -> None:
         """The handler."""
-        if self._told:
+        if self._told_at is not None:
             os._exit(edge.INTERRUPTED)
-        self._told = True
+        self._told_at = time.monotonic()
         self.status = edge.INTERRUPTED if number == signal.SIGINT else 0
         self._stop()
 

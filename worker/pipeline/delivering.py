@@ -24,7 +24,7 @@ from worker.metrics import Metrics
 from worker.pipeline.job import Outcome
 from worker.pipeline.messages import Delivery, dead_letter, fatal, scored_message, too_large, withdrawal_message
 from worker.tracing import NO_TRACE, Trace
-from worker.types import Creative, Record, ScoredCreative, Withdrawal
+from worker.types import Creative, Origin, Record, ScoredCreative, Withdrawal
 
 _log = structlog.get_logger(__name__)
 
@@ -59,6 +59,7 @@ class Deliverer:
         finished: called on the delivery thread for each finished record; tells whether it still counts.
         step_failed: called when a transaction came to nothing: go back to the committed offsets, then call `restart`.
         on_fatal: called once when the worker can't go on.
+        published: told of each enriched event once it is durable.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Deliverer:
         finished: Callable[[Item], bool],
         step_failed: Callable[[], None],
         on_fatal: Callable[[Exception], None],
+        published: Callable[[Origin, ScoredCreative], None] | None = None,
     ) -> None:
+        self._published = published
         self._outbox, self._revisions, self._how, self._metrics = outbox, revisions, how, metrics
         self._finished, self._step_failed, self._on_fatal = finished, step_failed, on_fatal
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -205,6 +208,8 @@ class Deliverer:
                 if part:
                     self._metrics.score.labels(head).observe(part["value"])
             self._finish(item, status)
+            if self._published is not None:
+                self._published(origin, scored)
 
         if self._outbox.in_order:
             self._revisions.stage(creative_id, lastmod, origin)

@@ -12,10 +12,20 @@ from admodels.contract.bundle import canonical_json
 from admodels.contract.text import canonical
 from worker.errors import CreativeError
 from worker.tracing import NO_TRACE, Trace
-from worker.types import Copy, Creative, DecodedImage, HeadError, ImageBytes, OcrBox, OcrResult, ScoredCreative
+from worker.types import (
+    Copy,
+    Creative,
+    DecodedImage,
+    HeadError,
+    ImageBytes,
+    Material,
+    OcrBox,
+    OcrResult,
+    Part,
+    ScoredCreative,
+)
 
 Outcome = ScoredCreative | CreativeError
-Part = Mapping[str, Any]
 
 CONTENT = "content"
 """Name of the cache entry beside the heads: what was read from the image itself."""
@@ -103,6 +113,14 @@ def scored(
         errors=tuple(errors if job.ocr_failed is None else [*errors, job.ocr_failed]),
         latency_ms={**asker.latency_ms, "total": round((time.monotonic() - asker.started) * 1000, 3)},
     )
+
+
+def material(job: Job) -> Material:
+    """What candidate models need of a job that is about to let go of its pixels and bytes."""
+    assert job.image is not None
+    # Copies: the decoder's answer holds the picture for OCR too, and lives as long as any view of it.
+    pixels = {size: values.copy() for size, values in job.decoded.pixels.items()} if job.decoded else {}
+    return Material(b"" if pixels else job.image.data, pixels, job.texts)
 
 
 def read_content_part(part: Part) -> tuple[str, OcrResult] | None:

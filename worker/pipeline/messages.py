@@ -11,7 +11,7 @@ from kafka.errors import KafkaError
 from worker.delivery.dead_letters import dead_letter_record, fits
 from worker.delivery.outbox import Message
 from worker.errors import Code, CreativeError, FatalError, Stage
-from worker.scoring.assemble import enriched_event, enriched_headers, withdrawn_headers
+from worker.scoring.assemble import SHADOW_TYPE, enriched_event, enriched_headers, withdrawn_headers
 from worker.types import Origin, Record, ScoredCreative, Withdrawal
 
 
@@ -37,6 +37,14 @@ def scored_message(scored: ScoredCreative, origin: Origin, how: Delivery) -> tup
     if not fits(key, value, headers, how.max_output_bytes):
         return None, event["status"]
     return Message(how.output_topic, key, value, headers), event["status"]
+
+
+def shadow_message(scored: ScoredCreative, origin: Origin, topic: str, source: str) -> Message:
+    """What a candidate made of the creative: an enriched event of another type."""
+    now_ms = time.time_ns() // 1_000_000
+    event = enriched_event(scored, origin=origin, scored_at_ms=now_ms)
+    headers = enriched_headers(scored.creative, origin, source=source, time_ms=now_ms, kind=SHADOW_TYPE)
+    return Message(topic, scored.creative.creative_id.encode(), orjson.dumps(event), headers)
 
 
 def withdrawal_message(withdrawal: Withdrawal, origin: Origin, how: Delivery) -> Message:

@@ -29,12 +29,13 @@ from worker.pipeline.job import (
     canonical_copy,
     content_hash,
     content_part,
+    material,
     read_content_part,
     scored,
 )
 from worker.scoring.engines import Engines
 from worker.tracing import NO_TRACE, NoTracing, Trace, Tracing
-from worker.types import Creative, DecodedImage, HeadError, ImageBytes, OcrResult
+from worker.types import Creative, DecodedImage, HeadError, ImageBytes, OcrResult, ScoredCreative
 
 _log = structlog.get_logger(__name__)
 
@@ -77,6 +78,7 @@ class ScoringFlow:
     Args:
         on_fatal: called once when the engine is lost for good; no further `on_done` follows.
         tracing: told of each engine batch; None: nobody is.
+        candidates: engines that score a copy of the traffic elsewhere; outcomes keep what they need for it.
     """
 
     def __init__(
@@ -91,7 +93,9 @@ class ScoringFlow:
         metrics: Metrics,
         on_fatal: Callable[[Exception], None],
         tracing: Tracing | None = None,
+        candidates: Engines | None = None,
     ) -> None:
+        self.candidates = candidates
         self._fetcher, self._decoder, self._ocr = fetcher, decoder, ocr
         self._engines, self._cache, self._metrics = engines, cache, metrics
         self._digests = {**engines.digests, CONTENT: ocr.identity}
@@ -266,7 +270,8 @@ class ScoringFlow:
     def _complete(self, job: Job) -> None:
         fresh: dict[str, Part] = {head: job.parts[head] for head in job.wanted & job.parts.keys()}
         changed = job.decoded is not None
-        self._deliver(job, scored(job, job, job.results, self.models))
+        outcome = scored(job, job, job.results, self.models)
+        self._deliver(job, replace(outcome, material=material(job)) if self.candidates else outcome)
         if job.ocr_failed is None and changed and not self._closed:
             known = job.ocr or OcrResult(job.creative.ocr_text or "")
             self._caching.submit(self._keep, job, {**fresh, CONTENT: content_part(job.phash or "", known)})
@@ -302,13 +307,15 @@ class ScoringFlow:
     def _follow(self, leader: Job, follower: Job) -> None:
         """Give `follower` the outcome of the job with the same content."""
         follower.trace.follows(leader.trace)
-        if isinstance(leader.outcome, CreativeError):
+        if not isinstance(leader.outcome, ScoredCreative):
+            assert leader.outcome is not None
             follower.on_done(leader.outcome)
             return
         results = {head: "hit" if head in leader.parts else "miss" for head in self._engines.digests}
         for head, result in results.items():
             self._metrics.cache_requests.labels(head, result).inc()
-        follower.on_done(scored(leader, follower, results, self.models))
+        outcome = scored(leader, follower, results, self.models)
+        follower.on_done(replace(outcome, material=leader.outcome.material))
 
     def _release(self, job: Job) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ from worker.scoring import language, targeting
 from worker.types import Creative, Headers, OcrResult, Origin, ScoredCreative, Withdrawal
 
 ENRICHED_TYPE = "creative.enriched.v1"
+SHADOW_TYPE = "creative.shadow.v1"
 WITHDRAWN_TYPE = "creative.withdrawn.v1"
 MAX_OCR_BYTES = 8 * 1024
 MAX_BOXES = 100
@@ -52,14 +53,16 @@ def enriched_event(scored: ScoredCreative, *, origin: Origin | None, scored_at_m
     }
 
 
-def enriched_headers(creative: Creative, origin: Origin, *, source: str, time_ms: int) -> Headers:
+def enriched_headers(
+    creative: Creative, origin: Origin, *, source: str, time_ms: int, kind: str = ENRICHED_TYPE
+) -> Headers:
     """Headers of an enriched event (CloudEvents, binary mode).
 
-    source: the setting `event.source`. time_ms: when it was scored.
+    source: the setting `event.source`. time_ms: when it was scored. kind: `ce_type`; a candidate's is another.
     """
     return (
         ("content-type", b"application/json"),
-        *_event_headers(ENRICHED_TYPE, creative.creative_id, origin, source, time_ms),
+        *_event_headers(kind, creative.creative_id, origin, source, time_ms),
         ("ce_dataschema", ENRICHED_SCHEMA_ID.encode()),
         *creative.trace,
     )

@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class Engines:
         encoders: digest → shared encoder bundle; every encoder that a head's manifest names must be there.
         make_runner: builds the engine of a checked bundle.
         ocr_identity: OCR engine, languages and version; part of each head's digest.
+        loaded: encoders that are loaded already, by digest; the others are loaded here.
     """
 
     def __init__(
@@ -43,8 +45,11 @@ class Engines:
         encoders: Mapping[str, Bundle],
         make_runner: Callable[[Bundle], Runner],
         ocr_identity: str,
+        loaded: Mapping[str, Loaded] = MappingProxyType({}),
     ) -> None:
-        self._encoders = {digest: Loaded.load(bundle, make_runner) for digest, bundle in encoders.items()}
+        self._encoders = {
+            digest: loaded.get(digest) or Loaded.load(bundle, make_runner) for digest, bundle in encoders.items()
+        }
         self._heads = {
             head: [Loaded.load(bundle, make_runner) for bundle in bundles] for head, bundles in heads.items()
         }
@@ -60,6 +65,11 @@ class Engines:
         )
         self.digests = {head: _head_digest(items, ocr_identity) for head, items in self._heads.items()}
         self.models = {head: [_provenance(item) for item in items] for head, items in self._heads.items()}
+
+    @property
+    def encoders(self) -> Mapping[str, Loaded]:
+        """The shared encoders, by digest."""
+        return self._encoders
 
     def tokens(self, fields: Mapping[str, str]) -> dict[str, list[int]]:
         """Token ids for every bundle that reads text; `fields` are canonical copy and OCR text."""

@@ -18,6 +18,7 @@ class MeteredRunner:
     def __init__(self, inner: Runner, name: str, version: str, metrics: Metrics) -> None:
         self._inner, self._labels, self._metrics = inner, (name, version), metrics
         self.backend = inner.backend
+        self.thread_safe: bool = getattr(inner, "thread_safe", False)
 
     def infer(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """As the runner underneath; a failed run costs time and has scored nobody."""

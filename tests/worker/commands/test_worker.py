@@ -3,14 +3,6 @@
 import pytest
 
 
-@pytest.mark.parametrize("head", ["ATTRACTIVENESS", "SENTIMENT", "CTR"])
-def test_candidate_models_are_refused_while_nothing_runs_them(adscore, head: str) -> None:
-    ran = adscore("worker", env={f"ADSCORE_SHADOW__{head}": "dbafn/1"})
-    assert ran.status == 2
-    assert "ADSCORE_SHADOW__" in ran.err
-    assert ran.out == ""
-
-
 @pytest.mark.parametrize("arguments", [("--max-messages", "0"), ("--until-idle", "-1"), ("--max-messages", "x")])
 def test_wrong_usage_is_2(adscore, arguments: tuple[str, str]) -> None:
     ran = adscore("worker", *arguments)
