@@ -52,20 +52,20 @@ def grids(spec: ModelSpec) -> dict[str, int | None]:
     What a head makes smaller before anything else is kept that small: a hundredth of the bytes, the same numbers.
     """
     options: dict[str, Any] = dict(spec.options)
-    sizes: list[int] = list(options["map_sizes"])
+    names = maps_of(spec)
+    sizes: list[int] = list(options["map_sizes"]) if names else []
     keep = sizes
     if spec.architecture == "dbafn":
         keep = [options.get("grid") or sizes[-1]] * len(sizes)
     elif spec.architecture == "fgmfn":
         high = options["high_level"]
         keep = [sizes[high - 2]] * 3 + [sizes[high - 1]] * 2
-    names = maps_of(spec)
     return {name: side if side < size else None for name, side, size in zip(names, keep, sizes, strict=True)}
 
 
 def built_spec(config: Config, spec: ModelSpec) -> ModelSpec:
     """The spec as training builds it: over the maps as the stores keep them. The weights fit both."""
-    if config.dataset == GENERATED:
+    if config.dataset == GENERATED or not maps_of(spec):
         return spec
     sizes: Any = spec.options["map_sizes"]
     kept = [side or size for side, size in zip(grids(spec).values(), sizes, strict=True)]
@@ -75,12 +75,36 @@ def built_spec(config: Config, spec: ModelSpec) -> ModelSpec:
 def spec_of(config: Config, encoders: SharedEncoders, task: Task) -> ModelSpec:
     """The configured model at the small size over the shared encoders."""
     image, text = encoders.uses()
-    uses = encoder_uses(config.model, image, text)
     options: dict[str, object] = {"values": list(task.values)} if config.model == "adfusion" else {}
-    spec = small_spec(config.model, encoders=uses, labels=task.labels, options={**options, **config.options})
+    labels: dict[str, tuple[str, ...]] = dict(task.labels)
+    uses = encoder_uses("baseline" if config.model == "deepm2ad" else config.model, image, text, maps=config.maps)
+    pictured = config.dataset == GENERATED or "objects" not in DATASETS[config.dataset].text
+    if config.model == "baseline":
+        options |= _heads(config)
+    spec = small_spec(
+        config.model, encoders=uses if pictured else (), labels=labels, options={**options, **config.options}
+    )  # fmt: skip
+    if not pictured:
+        width = encoders.text_width
+        sizes = {"object_dim": width, "word_dim": width, "modalities": ["objects", "words"]}
+        if config.model == "baseline":
+            sizes = {"map_channels": [width], "map_sizes": [1], "normalise_maps": True}
+        spec = spec.model_copy(update={"encoders": uses[1:], "options": {**sizes, **spec.options}})
     return spec.model_copy(update={"text": encoders.text_spec})
 
 
+def _heads(config: Config) -> dict[str, object]:
+    """A baseline's heads for what the data set has labels for."""
+    dataset = DATASETS[config.dataset]
+    sizes = {name: len(names) for name, names in dataset.classes.items()}
+    single = {name: count for name, count in sizes.items() if name == "sentiment"}
+    several = {name: count for name, count in sizes.items() if name in ("keywords", "topics", "emotions")}
+    values = [*dataset.values, *(name for name in dataset.needs if name == "score")]
+    return {
+        "classes": single, "labels": several, "values": values, "heatmap_size": 64 if "heatmap" in dataset.needs else 0,
+    }  # fmt: skip
+
+
 def maps_of(spec: ModelSpec) -> tuple[str, ...]:
-    """The encoder's names of the feature maps that the head takes, in the head's order."""
-    return next(tuple(use.outputs) for use in spec.encoders if "tokens" not in use.outputs)
+    """The encoder's names of the feature maps that the head takes, in the head's order; none without pixels."""
+    return next((tuple(use.outputs) for use in spec.encoders if "tokens" not in use.outputs), ())

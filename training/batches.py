@@ -36,19 +36,31 @@ class Batch:
 class Rows:
     """Stores one after the other. A label that a store lacks is −1 (whole numbers) or NaN for its rows.
 
-    chosen: which rows of all of them, by number; every one by default.
+    chosen: which rows of all of them, by number; every one by default. share: how often an epoch draws each of them;
+    every one once by default.
     """
 
-    def __init__(self, stores: Sequence[Features], chosen: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, stores: Sequence[Features], chosen: NDArray[np.int64] | None = None,
+        share: NDArray[np.float64] | None = None,
+    ) -> None:  # fmt: skip
         self._stores = tuple(stores)
         self._starts = np.cumsum([0] + [len(store) for store in stores])
         self._chosen = np.arange(self._starts[-1]) if chosen is None else chosen
+        self._share = share
         self.labels = {name: column[self._chosen] for name, column in _joined(stores).items()}
         extras: list[Mapping[str, Any]] = [extra for store in stores for extra in store.extras or [{}] * len(store)]
         self.extras = [extras[index] for index in self._chosen]
 
     def __len__(self) -> int:
         return len(self._chosen)
+
+    def balanced(self, label: str) -> Rows:
+        """The same rows, whose epochs draw every class of a label alike; rows without it are not drawn."""
+        truth = self.labels[label]
+        counts = np.bincount(truth[truth >= 0])
+        share = np.where(truth >= 0, 1.0 / counts[truth], 0.0)
+        return Rows(self._stores, self._chosen, share / share.sum())
 
     def batch(self, rows: Sequence[int] | NDArray[Any]) -> Batch:
         """The rows by index, in that order."""
@@ -71,7 +83,8 @@ class Rows:
     def epoch(self, batch_size: int, seed: int, processes: int = 1) -> Iterator[NDArray[np.int64]]:
         """The rows of one epoch in shuffled batches; a last batch with fewer than two rows for a process is left out
         (contrastive losses and batch statistics need two)."""
-        order = np.random.default_rng(seed).permutation(len(self))
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(self)) if self._share is None else rng.choice(len(self), len(self), p=self._share)
         for start in range(0, len(self), batch_size):
             chosen = order[start : start + batch_size]
             if len(chosen) >= 2 * processes:

@@ -61,7 +61,7 @@ class FitConfig(_Strict):
     mixed_precision: bool = False
     """bf16 or fp16 where there is a GPU; weights, and a CPU's run, stay fp32."""
     balanced: bool = False
-    """Whether classes count alike however many rows they have (sentiment)."""
+    """Whether every class is drawn as often as any other, however many rows it has (sentiment)."""
     contrast_every: int = Field(default=4, ge=1)
     """Every how many steps a batch with variants is taken, where there are any."""
 
@@ -69,13 +69,15 @@ class FitConfig(_Strict):
 class Config(_Strict):
     """One run. `form`: image and text, or one of them. `options` go to the paper's class, `weights` to its loss."""
 
-    model: Literal["dbafn", "fgmfn", "adfusion"]
+    model: Literal["dbafn", "fgmfn", "mvla", "deepm2ad", "adfusion", "baseline"]
     dataset: str
     form: Literal["both", "image", "text"] = "both"
     data: DataConfig = DataConfig()
     fit: FitConfig
     encoders: EncodersConfig = EncodersConfig()
-    options: dict[str, int | float | str | bool] = {}
+    maps: tuple[Literal["c1", "c2", "c3", "c4", "c5"], ...] | None = None
+    """Which of the image encoder's maps, finest first, where that isn't the model's own choice."""
+    options: dict[str, int | float | str | bool | list[str]] = {}
     weights: dict[str, float] = {}
 
     @model_validator(mode="after")

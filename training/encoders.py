@@ -35,6 +35,18 @@ class SharedEncoders:
         self._image = OnnxRuntimeRunner(self.image_bundle.files["model.onnx"])
         self._text = OnnxRuntimeRunner(self.text_bundle.files["model.onnx"])
 
+    @property
+    def text_width(self) -> int:
+        """D of the token vectors."""
+        return next(int(out.shape[-1]) for out in self.text_bundle.manifest.outputs if out.name == "tokens")
+
+    def phrases(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The mean token vector of each short text, float32 N×D."""
+        ids, mask = self.words([{"ocr": text} for text in texts])
+        weights = mask[:, :, None].astype(np.float32)
+        mean: NDArray[np.float32] = (self.tokens(ids, mask) * weights).sum(1) / weights.sum(1)
+        return mean
+
     def key(self) -> str:
         """What the features depend on: both bundles' digests."""
         return f"{self.image_bundle.digest}-{self.text_bundle.digest}"

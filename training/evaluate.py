@@ -111,9 +111,10 @@ def _prediction(
 ) -> dict[str, Any]:  # fmt: skip
     """The contract's line for one row: `row` or `id`, and whichever of its outputs the model has."""
     found: dict[str, Any] = {"id": row.extra["name"]} if "fixations" in row.extra else {"row": number}
-    if "topic_logits" in served:
-        for name, task in (("topics", "topic"), ("sentiments", "sentiment")):
-            found[name] = _by_class(labels[task], expit(served[f"{task}_logits"][index].astype(np.float64)))
+    if "topics_logits" in served or "emotions_logits" in served:
+        for name, head in (("topics", "topics"), ("sentiments", "emotions")):
+            if f"{head}_logits" in served:
+                found[name] = _by_class(labels[head], expit(served[f"{head}_logits"][index].astype(np.float64)))
     elif "sentiment_logits" in served and "ctr" not in served:
         logits = served["sentiment_logits"][index].astype(np.float64)
         found["scores"] = _by_class(labels["sentiment"], softmax(logits))

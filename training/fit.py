@@ -59,8 +59,9 @@ def fit(
     def keep(model: nn.Module, metrics: Mapping[str, float]) -> None:
         checkpoint.save(out / "best", model, spec, metrics=metrics, **kept)
 
-    weights = _weights(config, rows)
-    train.run(train.Job(model, task, config.fit, weights, rows, tune, contrast, seed, out, keep, report, place))
+    if config.fit.balanced:
+        rows = rows.balanced("sentiment")
+    train.run(train.Job(model, task, config.fit, config.weights, rows, tune, contrast, seed, out, keep, report, place))
     if not place.first:
         return {}
     curves.draw(out / "log.csv", out / "curves.png", task.monitor)
@@ -102,18 +103,6 @@ def _finish(config: Config, out: Path, stores: Stores | TableStores, place: Plac
     kept = {"training": best.training, "recorded": best.recorded}
     checkpoint.save(out / "best", model, best.spec, served=served, metrics=metrics, **kept)
     return metrics
-
-
-def _weights(config: Config, rows: Rows) -> dict[str, Any]:
-    """The loss's weights; with `balanced` one per class, in inverse proportion to its training rows, 1 on average."""
-    weights: dict[str, Any] = dict(config.weights)
-    if config.fit.balanced:
-        truth = rows.labels["sentiment"]
-        counts = np.bincount(truth[truth >= 0], minlength=3)
-        weights["class_weights"] = torch.tensor(
-            counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32
-        )
-    return weights
 
 
 def _claim(out: Path, config: Config, seed: int) -> None:

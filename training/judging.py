@@ -53,13 +53,13 @@ def polarity(served: Arrays, labels: Arrays, _: Extras) -> dict[str, float]:
 def ads(served: Arrays, labels: Arrays, _: Extras) -> dict[str, float]:
     """topic/… and sentiment/… map, f1_c, f1_o; topic/accuracy on the rows where annotators agree on one topic."""
     found: dict[str, float] = {}
-    for task, kind in (("topic", "topics"), ("sentiment", "sentiments")):
-        if kind in labels:
+    for task, kind, output in (("topic", "topics", "topics_logits"), ("sentiment", "sentiments", "emotions_logits")):
+        if kind in labels and output in served:
             known = np.isfinite(labels[kind]).all(1)
-            p = expit(served[f"{task}_logits"][known].astype(np.float64))
+            p = expit(served[output][known].astype(np.float64))
             found |= {f"{task}/{k}": v for k, v in measures.multi_label(labels[kind][known] > 0.5, p).items()}
-    if "topic" in labels and (agreed := labels["topic"] >= 0).any():
-        best = served["topic_logits"][agreed].argmax(1)
+    if "topic" in labels and "topics_logits" in served and (agreed := labels["topic"] >= 0).any():
+        best = served["topics_logits"][agreed].argmax(1)
         found["topic/accuracy"] = measures.accuracy(labels["topic"][agreed], best)
     return _finite(found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,10 +18,13 @@ from training.batches import Batch
 from training.datasets.sample import Record, Sample
 from training.encoded import Form, shown
 from training.encoders import SharedEncoders
+from training.objects import ObjectVectors
 from training.tasks import TASKS, Arrays, served_arrays
 
-Run = Callable[[Mapping[str, NDArray], NDArray[np.int64], NDArray[np.int64]], Arrays]
-"""Maps and tokens by the head's names, input_ids, mask → raw outputs."""
+Run = Callable[[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]], Arrays]
+"""Maps and tokens by the head's names; input_ids, attention_mask and what else it reads → raw outputs."""
+SHARED = ("mobilenetv2/1", "minilm/1")
+"""The encoders that preprocess what a head doesn't read."""
 
 
 class Predictor:
@@ -37,9 +40,13 @@ class Predictor:
             uses = self._from_bundle(folder)
         else:
             uses = self._from_run(folder)
-        image, text = (next(use for use in uses if ("tokens" in use.outputs) is wanted) for wanted in (False, True))
+        image, text = (
+            next((use for use in uses if ("tokens" in use.outputs) is wanted), None) for wanted in (False, True)
+        )
         self._uses = (image, text)
-        self._encoders = SharedEncoders(models, f"{image.name}/{image.version}", f"{text.name}/{text.version}")
+        names = (_label(use) or name for use, name in zip(self._uses, SHARED, strict=True))
+        self._encoders = SharedEncoders(models, *names)
+        self._objects = ObjectVectors(self._encoders)
         self.side = self._encoders.side
         self._grey: dict[str, NDArray[np.float32]] | None = None
 
@@ -50,11 +57,17 @@ class Predictor:
     def predict(self, samples: Sequence[Sample]) -> Arrays:
         """Raw outputs by ONNX name, one row per sample."""
         ids, mask = self._encoders.words([sample.fields for sample in samples])
-        made = self._maps(samples)
         image, text = self._uses
-        feeds = {ours: made[theirs] for theirs, ours in image.outputs.items()}
-        feeds[text.outputs["tokens"]] = self._encoders.tokens(ids, mask)
-        return self._run(feeds, ids, mask)
+        feeds: dict[str, NDArray[Any]] = {}
+        if image is not None:
+            made = self._maps(samples)
+            feeds = {ours: made[theirs] for theirs, ours in image.outputs.items()}
+        if text is not None:
+            feeds[text.outputs["tokens"]] = self._encoders.tokens(ids, mask)
+        more: dict[str, NDArray[Any]] = {}
+        if any("objects" in sample.extra for sample in samples):
+            more = self._objects.arrays([sample.extra for sample in samples], shown=self.form != "text")
+        return self._run(feeds, {"input_ids": ids, "attention_mask": mask, **more})
 
     def _maps(self, samples: Sequence[Sample]) -> Mapping[str, NDArray[np.float32]]:
         """Rows without a picture are all the same grey, which is encoded once."""
@@ -73,9 +86,10 @@ class Predictor:
         self.labels: Mapping[str, tuple[str, ...]] = spec.labels
         self.served: dict[str, Calibration] = dict(loaded.served.calibration)
 
-        def run(feeds: Mapping[str, NDArray], ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Arrays:
+        def run(feeds: Mapping[str, NDArray[Any]], more: Mapping[str, NDArray[Any]]) -> Arrays:
             *maps, tokens = (torch.from_numpy(values) for values in feeds.values())
-            batch = Batch(tuple(maps), tokens, torch.from_numpy(ids), torch.from_numpy(mask), {})
+            rest = {name: torch.from_numpy(values) for name, values in more.items()}
+            batch = Batch(tuple(maps), tokens, rest.pop("input_ids"), rest.pop("attention_mask"), {}, rest)
             with torch.no_grad():
                 return served_arrays(task.run(model, batch))
 
@@ -88,5 +102,9 @@ class Predictor:
         self.name, self.architecture = bundle.label, bundle.manifest.architecture
         self.labels = bundle.manifest.labels
         self.served = dict(bundle.manifest.calibration)
-        self._run = lambda feeds, ids, mask: runner.infer({**feeds, "input_ids": ids, "attention_mask": mask})
+        self._run = lambda feeds, more: runner.infer({**feeds, **more})
         return bundle.manifest.encoders
+
+
+def _label(use: EncoderUse | None) -> str | None:
+    return None if use is None else f"{use.name}/{use.version}"

@@ -19,6 +19,7 @@ from training.datasets.viewed import mirrored
 from training.encoded import encoded, shown
 from training.encoders import SharedEncoders
 from training.features import RECORDED, Features, columns
+from training.objects import ObjectVectors
 
 
 class TableStores:
@@ -75,6 +76,8 @@ class TableStores:
             self._folder, self._records, self._pictures, self._encoders, self._grids, form, self._bad, self._report
         )  # fmt: skip
         self._readable = made.usable
+        extras = [record.extra for record in self._records]
+        named = any("objects" in extra for extra in extras)
         first = [self._records[index] for index in np.flatnonzero(made.usable)[:RECORDED]]
         return Features(
             ids=[record.id for record in self._records],
@@ -84,7 +87,8 @@ class TableStores:
             mask=made.mask,
             labels=columns([dict(record.labels) for record in self._records]),
             images=np.stack([shown(record, self._encoders.side, form).image for record in first]),
-            extras=[record.extra for record in self._records],
+            extras=extras,
+            more=ObjectVectors(self._encoders).arrays(extras, shown=form != "text") if named else {},
         )
 
     def _rows(self, places: NDArray[np.int64]) -> Rows:

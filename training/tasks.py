@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from admodels.papers import adfusion, dbafn, fgmfn
-from training import measures
+from admodels.masking import masked_mean
+from admodels.papers import adfusion, baselines, dbafn, deepm2ad, fgmfn, mvla
+from training import judging, measures
 from training.batches import Batch
-from training.creatives.vocabulary import label_sets
+from training.creatives.vocabulary import TONES, label_sets
 from training.datasets.catalogue import DataSet
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -136,13 +137,86 @@ def _adfusion_measure(served: Arrays, labels: Arrays, _: object) -> dict[str, fl
     return measured
 
 
+def _mvla_run(model: Any, batch: Batch) -> mvla.Output:
+    """S+N reads the copy behind the image's prefix; the pass S, without it, is for the loss alone. Nothing here makes
+    visual context in words (captions, faces), so both read the same tokens."""
+    text = mvla.Text(batch.tokens, batch.mask, _copy(batch))
+    output: mvla.Output = model(batch.maps, text, text if model.training else None)
+    return output
+
+
+def _copy(batch: Batch) -> Tensor:
+    """int64 B×L: every token but the special ones at its fields' ends; the first one where there is no copy."""
+    marked = batch.mask * (batch.input_ids != batch.input_ids[:, :1])  # B×L, [CLS] stands first
+    ends = marked * (batch.input_ids == _separator(batch))
+    copy = marked - ends
+    empty = (copy.sum(1, keepdim=True) == 0).long()
+    return torch.cat([copy[:, :1] + empty, copy[:, 1:]], dim=1)
+
+
+def _separator(batch: Batch) -> Tensor:
+    """B×1: the last real token of every row, which a separator is (the first token where there is nothing else)."""
+    last = batch.mask.sum(1, keepdim=True) - 1
+    return batch.input_ids.gather(1, last)
+
+
+def _mvla_loss(
+    output: mvla.Output, labels: Mapping[str, Tensor], _: object, weights: Mapping[str, Any]
+) -> dict[str, Tensor]:  # fmt: skip
+    targets = mvla.Targets(mvla.one_span(labels["sentiment"], output.copy))
+    return mvla.loss(output, targets, weights=mvla.Weights(per_token=True)._replace(**weights))
+
+
+def _deepm2ad_run(model: Any, batch: Batch) -> deepm2ad.Output:
+    """Objects by the vectors of their names, words by their token vectors; there are no pixels."""
+    output: deepm2ad.Output = model(None, batch.more["objects"], batch.more["object_mask"], batch.tokens, batch.mask)
+    return output
+
+
+def _deepm2ad_loss(
+    output: deepm2ad.Output, labels: Mapping[str, Tensor], _: object, weights: Mapping[str, Any]
+) -> dict[str, Tensor]:  # fmt: skip
+    targets = deepm2ad.Targets(topic=labels.get("topics"), sentiment=labels.get("sentiments"))
+    return deepm2ad.loss(output, targets, weights=deepm2ad.Weights()._replace(**weights))
+
+
+def _baseline_run(model: Any, batch: Batch) -> baselines.Output:
+    """Where there are no pixels, the objects' mean vector stands for a map of one cell."""
+    maps: tuple[Tensor, ...] = batch.maps
+    if "objects" in batch.more:
+        maps = (masked_mean(batch.more["objects"], batch.more["object_mask"])[:, :, None, None],)
+    output: baselines.Output = model(maps, batch.tokens, batch.mask)
+    return output
+
+
+def _baseline_loss(
+    output: baselines.Output, labels: Mapping[str, Tensor], _: object, weights: Mapping[str, Any]
+) -> dict[str, Tensor]:  # fmt: skip
+    saliency = labels.get("saliency")
+    targets = baselines.Targets(
+        classes={name: labels[name] for name in output.classes if name in labels},
+        labels={name: labels[_LABEL_OF.get(name, name)] for name in output.labels},
+        values={name: labels[name].float() for name in output.values if name in labels},
+        saliency=None if saliency is None else saliency.float(),
+    )
+    values = "huber" if "score" in output.values else "cross_entropy"
+    return baselines.loss(output, targets, weights=baselines.Weights(values=values)._replace(**weights))  # type: ignore[arg-type]
+
+
+_LABEL_OF = {"emotions": "sentiments"}
+"""Outputs whose labels have another name: a set's sentiments are many, a polarity is one."""
+
 LOWER_IS_BETTER = ("kl", "mae", "rmse", "log_loss", "ctr/log_loss")
 
 TASKS: dict[str, Task] = {
     "dbafn": Task({}, _dbafn_loss, _dbafn_measure, "objective", lower=True),
     "fgmfn": Task({"sentiment": label_sets()["sentiment"]}, _fgmfn_loss, _fgmfn_measure, "log_loss", lower=True),
+    "mvla": Task({"sentiment": TONES}, _mvla_loss, judging.polarity, "log_loss", lower=True, run=_mvla_run),
+    "deepm2ad": Task({}, _deepm2ad_loss, judging.ads, "topic/map", lower=False, run=_deepm2ad_run),
     "adfusion": Task(label_sets(), _adfusion_loss, _adfusion_measure, "objective", lower=False, values=VALUE_HEADS),
+    "baseline": Task({}, _baseline_loss, judging.whatever, "", lower=False, run=_baseline_run),
 }
+"""Generated creatives are for dbafn, fgmfn, mvla and adfusion."""
 
 
 def for_dataset(model: str, dataset: DataSet, monitor: str) -> Task:

@@ -58,7 +58,7 @@ def test_topics_are_judged_as_the_paper_says(rng):
     truth = (rng.random((120, 5)) < 0.3).astype(np.float32)
     truth[:, 4] = 0
     logits = rng.normal(size=truth.shape) + truth
-    found = judging.ads({"topic_logits": logits, "sentiment_logits": logits}, {"topics": truth}, [])
+    found = judging.ads({"topics_logits": logits, "emotions_logits": logits}, {"topics": truth}, [])
     assert set(found) == {"topic/map", "topic/f1_c", "topic/f1_o"}
     said = (expit(logits) >= 0.5).astype(int)
     assert found["topic/map"] == pytest.approx(sk.average_precision_score(truth[:, :4], logits[:, :4]))
@@ -71,7 +71,7 @@ def test_topics_are_judged_as_the_paper_says(rng):
 def test_topic_accuracy_counts_the_rows_on_which_annotators_agree():
     logits = np.eye(4)
     labels = {"topics": np.eye(4), "topic": np.array([0, 2, -1, 3])}
-    assert judging.ads({"topic_logits": logits}, labels, [])["topic/accuracy"] == pytest.approx(2 / 3)
+    assert judging.ads({"topics_logits": logits}, labels, [])["topic/accuracy"] == pytest.approx(2 / 3)
 
 
 def test_appeal_is_judged_as_scipy_judges_it(rng):

@@ -37,8 +37,8 @@ class DataSet:
 
 
 _TONES: Mapping[str, Any] = {"sentiment": TONES}
-_ADS: Mapping[str, Any] = {"topic": pitt.TOPICS, "sentiment": pitt.SENTIMENTS}
-_LOGITS = ("topic_logits", "sentiment_logits")
+_ADS: Mapping[str, Any] = {"topics": pitt.TOPICS, "emotions": pitt.SENTIMENTS}
+_LOGITS = ("topics_logits", "emotions_logits")
 _MIT = "MIT (OSIE photographs and fixations)"
 
 DATASETS: dict[str, DataSet] = {
