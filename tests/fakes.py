@@ -63,6 +63,7 @@ class FakeSource:
         self.polls = 0
         self.paused = False
         self.joined = True
+        self.is_member = True
         self.closed = False
         self.seeks: list[tuple[int, int]] = []
         self.fail_commit: Exception | None = None
@@ -121,6 +122,7 @@ class FakeOutbox:
 
     def __init__(self, *, in_order: bool = False) -> None:
         self.in_order = in_order
+        self.full = False
         self.put_: list[Outgoing] = []
         self.waiting: list[Outgoing] = []
         self.hold = in_order

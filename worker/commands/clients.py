@@ -101,7 +101,9 @@ def outbox(settings: Settings, member: KafkaConsumer) -> Outbox:
             delivery_timeout_ms=max(timeout_ms, kafka.REQUEST_TIMEOUT_MS + 1_000),
         )
 
-    return TransactionalOutbox(make, member.group_metadata, timeout_seconds=timeout_ms / 1000)
+    # Half of what may be in flight commits while the other half is scored.
+    enough = max(1, min(500, settings.pipeline.max_inflight // 2))
+    return TransactionalOutbox(make, member.group_metadata, timeout_seconds=timeout_ms / 1000, enough_records=enough)
 
 
 def shadow_outbox(settings: Settings) -> Outbox:

@@ -51,6 +51,11 @@ class Outbox(Protocol):
     in_order: bool
     """Whether outcomes must be handed over in the order of their offsets, partition by partition."""
 
+    @property
+    def full(self) -> bool:
+        """Whether `flush` must come before the next `put`."""
+        ...
+
     def put(self, outgoing: Outgoing) -> None:
         """Hand an outcome over. Never blocks for long; what goes wrong is told through `settled`."""
         ...
@@ -76,6 +81,7 @@ class AtLeastOnceOutbox:
     """An idempotent producer that retries without limit: the pipeline bounds what is unacknowledged."""
 
     in_order = False
+    full = False
 
     def __init__(self, producer: KafkaProducer) -> None:
         self._producer = producer

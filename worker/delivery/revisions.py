@@ -65,10 +65,16 @@ class Revisions:
             return True
         return repeats is not None and repeats.is_before(known.place)
 
-    def published(self, creative_id: str, lastmod: int | None, origin: Origin) -> None:
-        """The revision (None: the withdrawal) is acknowledged on the output topic (at-least-once)."""
+    def published(self, creative_id: str, lastmod: int | None, origin: Origin, *, doubtful: bool = False) -> None:
+        """The revision (None: the withdrawal) is acknowledged on the output topic (at-least-once).
+
+        doubtful: another worker may own the partition by now; what it wrote of later records stays.
+        """
         known = _Known(lastmod, _place(origin))
         self._remember(creative_id, known, origin.partition)
+        stored = self._stored(creative_id, origin) if doubtful else None
+        if stored is not None and known.place.is_before(stored.place):
+            return
         self._write({creative_id: _Staged(known, None)}, transactional=False)
 
     def stage(self, creative_id: str, lastmod: int | None, origin: Origin) -> None:

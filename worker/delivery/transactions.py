@@ -40,7 +40,9 @@ class TransactionalOutbox:
         group_metadata: the consumer's membership now; sent along, so that a replaced worker can't commit (KIP-447).
         timeout_seconds: longest wait for one transaction. kafka-python's own calls wait for ever, so they run on a
             thread that is given up.
-        interval_seconds, max_records: a step commits when its oldest outcome is so old, or it has so many.
+        interval_seconds, enough_records: a step commits when its oldest outcome is so old, or it has so many: while it
+            does, as much as is not in it can be scored.
+        max_records: it never has more.
     """
 
     in_order = True
@@ -52,10 +54,12 @@ class TransactionalOutbox:
         *,
         timeout_seconds: float,
         interval_seconds: float = 0.1,
+        enough_records: int = 500,
         max_records: int = 500,
     ) -> None:
         self._make_producer, self._group_metadata = make_producer, group_metadata
-        self._timeout, self._interval, self._max_records = timeout_seconds, interval_seconds, max_records
+        self._timeout, self._interval = timeout_seconds, interval_seconds
+        self._enough, self._max_records = enough_records, max_records
         self._producer: KafkaProducer | None = None
         self._step: list[Outgoing] = []
         self._since = 0.0
@@ -70,7 +74,12 @@ class TransactionalOutbox:
         """Seconds until the step should commit."""
         if not self._step:
             return None
-        return 0.0 if len(self._step) >= self._max_records else max(0.0, self._since + self._interval - now)
+        return 0.0 if len(self._step) >= self._enough else max(0.0, self._since + self._interval - now)
+
+    @property
+    def full(self) -> bool:
+        """Whether the step has as many records as one may have."""
+        return len(self._step) >= self._max_records
 
     def flush(self) -> None:
         """Commit the step. Raises StepFailedError; then the step is forgotten."""

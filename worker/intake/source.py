@@ -7,6 +7,7 @@ that thread; the pipeline's own loop does the rest.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -14,13 +15,18 @@ from typing import Any
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
-from kafka.errors import KafkaError
+from kafka.errors import CoordinatorNotAvailableError, KafkaConnectionError, KafkaError, RetriableError
 from kafka.future import Future
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from worker.types import Origin, Record
 
 REJOIN_POLL_MS = 100
+HANDOVER_COMMIT_MS = 5_000
+REJOIN_SESSIONS = 2
+"""After so many sessions a join that isn't answered is asked for again."""
+_PAUSE_SECONDS = 0.1
+_SOON_SECONDS = 0.005
 _log = structlog.get_logger(__name__)
 
 
@@ -67,7 +73,7 @@ class Ownership(AsyncConsumerRebalanceListener):
         offsets = self._committable(partitions)
         try:
             if offsets:
-                await self._source.commit_now(offsets)
+                await self._source.hand_over(offsets)
         except KafkaError as error:
             _log.warning("handover_commit_failed", error=type(error).__name__)
         self._lost(partitions)
@@ -84,7 +90,7 @@ class Ownership(AsyncConsumerRebalanceListener):
 
 
 class Source:
-    """A group member on one topic. Used by the pipeline's loop alone, but for `commit_now`."""
+    """A group member on one topic. Used by the pipeline's loop alone, but for `hand_over`."""
 
     def __init__(self, consumer: KafkaConsumer, topic: str, ownership: Ownership) -> None:
         self._consumer = consumer
@@ -94,13 +100,28 @@ class Source:
         # minutes.
         consumer.partitions_for_topic(topic)
         consumer.subscribe([topic], listener=ownership)
+        self._session_seconds = consumer.config["session_timeout_ms"] / 1000
+        self._generation: int | None = None
+        self._joined_at = self._rejoining_since = 0.0
 
     def poll(self, timeout_ms: int, max_records: int) -> list[Record]:
-        """Received records, in order per partition. Also drives the group's membership: call it often."""
+        """Received records, in order per partition. Also drives the group's membership: call it often.
+
+        Brokers that are away or out of reach are waited for: then nothing is received.
+        """
         if self._consumer._coordinator.need_rejoin():
             # A poll without time to spare never joins again, and a full pipeline polls like that.
             timeout_ms = max(timeout_ms, REJOIN_POLL_MS)
-        polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
+            self._rejoin()
+        else:
+            self._rejoining_since = 0.0
+        try:
+            polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
+        except RetriableError as error:
+            _log.warning("poll_failed", error=type(error).__name__)
+            time.sleep(_PAUSE_SECONDS)
+            return []
+        self._note_generation()
         return [
             Record(
                 Origin(message.topic, message.partition, message.offset, max(0, message.timestamp)),
@@ -111,6 +132,52 @@ class Source:
             for messages in polled.values()
             for message in messages
         ]
+
+    def _rejoin(self) -> None:
+        self.on_network_thread(self._keep_join)
+        now = time.monotonic()
+        self._rejoining_since = self._rejoining_since or now
+        if now - self._rejoining_since > REJOIN_SESSIONS * self._session_seconds:
+            # kafka-python waits for the answer for over five minutes, also of a coordinator that hangs or is another
+            # by now. To ask again does no harm.
+            _log.warning("joins_anew")
+            self._rejoining_since = now
+            self.on_network_thread(self._give_join_up)
+
+    def _give_join_up(self) -> None:
+        coordinator = self._consumer._coordinator
+        connection = self._consumer._manager._conns.get(coordinator.coordinator_id)
+        coordinator._join_task = None
+        coordinator.coordinator_dead("it doesn't answer the request to join")
+        if connection is not None:
+            connection.close(KafkaConnectionError("the request to join is given up"))
+
+    def _note_generation(self) -> None:
+        generation = self._consumer.group_metadata().generation_id
+        if generation != self._generation:
+            self._generation, self._joined_at = generation, time.monotonic()
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the group has confirmed this member within its session. If not, another may own its partitions."""
+        coordinator = self._consumer._coordinator
+        if coordinator.state == MemberState.REBALANCING:
+            return True  # until the group has settled nobody else has them
+        if coordinator.state != MemberState.STABLE:
+            return False
+        confirmed = max(coordinator.heartbeat.last_receive, self._joined_at)
+        return bool(time.monotonic() - confirmed <= self._session_seconds)
+
+    def _keep_join(self) -> None:
+        """kafka-python forgets a join that succeeded between two polls, and has the whole group join once more; on a
+        loaded machine that goes on for long. Give it back as one that is about to succeed."""
+        coordinator = self._consumer._coordinator
+        joined = coordinator._join_task
+        if joined is None or not joined.succeeded():
+            return
+        again = Future()
+        coordinator._join_task = again
+        self._consumer._net.call_later(_SOON_SECONDS, lambda: again.success(joined.value))
 
     def position(self, partition: int) -> int | None:
         """The next offset to be received; None where the partition isn't owned any more."""
@@ -138,15 +205,25 @@ class Source:
             self._consumer.seek(place, offset)
 
     def commit(self, offsets: Mapping[int, int], done: Callable[[Exception | None], None]) -> None:
-        """Commit without waiting; `done` is called from a later `poll` or `commit`."""
+        """Commit without waiting; `done` is called from a later `poll` or `commit`, or at once where that can't be."""
+        if self._consumer._coordinator.coordinator_unknown():
+            # kafka-python would keep it until the coordinator is found: by then the partitions may be another's.
+            done(CoordinatorNotAvailableError())
+            return
         self._consumer.commit_async(
             self._offsets(offsets),
             callback=lambda _, response: done(response if isinstance(response, Exception) else None),
         )
 
-    def commit_now(self, offsets: Mapping[int, int]) -> Future:
-        """Commit; the future tells. For the rebalance listener."""
-        return self._consumer.commit_async(self._offsets(offsets))
+    async def hand_over(self, offsets: Mapping[int, int]) -> None:
+        """Commit before the partitions go, on the network thread; tried again while the coordinator moves or is away.
+
+        Raises KafkaError. What isn't committed the next owner does again.
+        """
+        # Of all ways to commit, the public ones either wait (not allowed on this thread) or try once.
+        await self._consumer._coordinator._commit_offsets_sync_async(
+            self._offsets(offsets), timeout_ms=HANDOVER_COMMIT_MS
+        )
 
     def on_network_thread(self, callback: Callable[[], None]) -> None:
         """Run a callback on the consumer's network thread soon. kafka-python has no public call for it."""

@@ -28,6 +28,9 @@ from worker.types import Creative, Origin, Record, ScoredCreative, Withdrawal
 
 _log = structlog.get_logger(__name__)
 
+CONFIRMED_EVERY_SECONDS = 0.02
+"""How often a worker that may have been replaced looks whether it was."""
+
 
 @dataclass(eq=False)
 class Assignment:
@@ -60,6 +63,8 @@ class Deliverer:
         step_failed: called when a transaction came to nothing: go back to the committed offsets, then call `restart`.
         on_fatal: called once when the worker can't go on.
         published: told of each enriched event once it is durable.
+        is_member: whether the group confirmed this worker lately. If not, another may own its partitions already:
+            nothing is published until it does, or until they are lost.
     """
 
     def __init__(
@@ -73,7 +78,9 @@ class Deliverer:
         step_failed: Callable[[], None],
         on_fatal: Callable[[Exception], None],
         published: Callable[[Origin, ScoredCreative], None] | None = None,
+        is_member: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._is_member = is_member
         self._published = published
         self._outbox, self._revisions, self._how, self._metrics = outbox, revisions, how, metrics
         self._finished, self._step_failed, self._on_fatal = finished, step_failed, on_fatal
@@ -125,7 +132,8 @@ class Deliverer:
                 continue
             try:
                 event()
-                if self._outbox.due_in(time.monotonic()) == 0.0:
+                # What waits already joins the step: under load steps grow, and cost less for each record.
+                if self._outbox.due_in(time.monotonic()) == 0.0 and (self._events.empty() or self._outbox.full):
                     self._flush()
             except Exception as error:  # noqa: BLE001  a dead delivery thread would hang the worker silently
                 failed = True
@@ -138,6 +146,8 @@ class Deliverer:
 
     def _flush(self) -> None:
         try:
+            if not self._is_member():
+                raise StepFailedError
             self._revisions.store_staged()
             self._outbox.flush()
             self._revisions.committed()
@@ -177,6 +187,8 @@ class Deliverer:
 
     def _publish(self, item: Item) -> None:
         """It is the item's turn and its outcome is known."""
+        if not self._outbox.in_order:
+            self._wait_for_the_group(item.assignment)
         if item.assignment.lost or self._halted:
             return
         outcome = item.outcome
@@ -188,6 +200,12 @@ class Deliverer:
             self._publish_withdrawal(item, outcome)
         elif isinstance(outcome, ScoredCreative):
             self._publish_scored(item, outcome)
+
+    def _wait_for_the_group(self, assignment: Assignment) -> None:
+        self.unsettled += 1  # a drain that ends meanwhile isn't a clean one
+        while not (self._is_member() or assignment.lost or self._closing.is_set()):
+            time.sleep(CONFIRMED_EVERY_SECONDS)
+        self.unsettled -= 1
 
     def _publish_scored(self, item: Item, scored: ScoredCreative) -> None:
         creative_id, lastmod, origin = scored.creative.creative_id, scored.creative.lastmod, item.record.origin
@@ -202,7 +220,7 @@ class Deliverer:
 
         def durable() -> None:
             if not self._outbox.in_order:
-                self._revisions.published(creative_id, lastmod, origin)
+                self._revisions.published(creative_id, lastmod, origin, doubtful=not self._is_member())
             self._metrics.published.inc()
             for head, part in scored.heads.items():
                 if part:
@@ -218,7 +236,8 @@ class Deliverer:
     def _publish_withdrawal(self, item: Item, withdrawal: Withdrawal) -> None:
         def durable() -> None:
             if not self._outbox.in_order:
-                self._revisions.published(withdrawal.creative_id, None, item.record.origin)
+                doubtful = not self._is_member()
+                self._revisions.published(withdrawal.creative_id, None, item.record.origin, doubtful=doubtful)
             self._metrics.published.inc()
             self._finish(item, "withdrawn")
 

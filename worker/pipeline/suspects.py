@@ -6,6 +6,7 @@ while it ran alone makes it a dead letter.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -19,13 +20,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Suspects:
-    """`hold` and `release` are called from any thread, the rest by the loop."""
+    """`hold`, `release` and `take` are called from any thread, the rest by the loop."""
 
     def __init__(self, marks: Marks) -> None:
         self._marks = marks
         self._known: dict[Assignment, dict[int, str]] = {}
         self._waiting: deque[Item] = deque()
         self._held: set[Item] = set()
+        self._taking = threading.Lock()
         self._keeping = False
 
     @property
@@ -56,11 +58,12 @@ class Suspects:
         undecided: records without an outcome, the suspects among them. One that has its outcome may have to wait for
         a suspect before it in the order of outputs.
         """
-        while self._waiting and self._waiting[0].assignment.lost:
-            self._waiting.popleft()
-        if not self._waiting or undecided > len(self._waiting):
-            return None
-        return self._waiting.popleft()
+        with self._taking:
+            while self._waiting and self._waiting[0].assignment.lost:
+                self._waiting.popleft()
+            if not self._waiting or undecided > len(self._waiting):
+                return None
+            return self._waiting.popleft()
 
     def hold(self, item: Item, *, alone: bool) -> None:
         """The record goes to the decoder and the engine now."""

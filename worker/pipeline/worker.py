@@ -31,6 +31,9 @@ _log = structlog.get_logger(__name__)
 POLL_MS = 100
 BUSY_WAIT_SECONDS = 0.02
 REJOIN_SECONDS = 1.0
+COMMIT_OVERDUE_SECONDS = 1.0
+"""Without a commit for so long (a group that joins takes none) nothing more is received, so that what a crash would
+repeat doesn't grow."""
 COMMIT_ANSWER_SECONDS = 10.0
 """An answer that takes longer may never come; committing the same offsets again does no harm."""
 MAX_INFLIGHT_BYTES = 256 * 1024 * 1024
@@ -64,6 +67,7 @@ class Worker:
         self._busy_at = 0.0
         self._commit_at = 0.0
         self._committing_since: float | None = None
+        self._committed_at = time.monotonic()
         self._joined_at: float | None = None
         self.turned_at = time.monotonic()
         """When the loop last turned; for `/livez`."""
@@ -84,6 +88,11 @@ class Worker:
         """Whether it takes part in the group; False while no broker answers."""
         return self._bound and self._source.joined
 
+    @property
+    def is_member(self) -> bool:
+        """Whether the group has confirmed this worker lately."""
+        return not self._bound or self._source.is_member
+
     def fail(self, error: Exception) -> None:
         """The worker can't go on: `run` raises it, and commits nothing that is not acknowledged."""
         if isinstance(error, EngineLostError):
@@ -94,7 +103,10 @@ class Worker:
     def finished(self, item: Item) -> bool:
         """The item is done with; False when its partition was lost before, so that it doesn't count."""
         self._suspects.release(item)
-        return self.holdings.finished(item)
+        counts = self.holdings.finished(item)
+        # The loop stands still while a hand-over waits, maybe for this very suspect.
+        self._run_a_suspect()
+        return counts
 
     def reset(self) -> None:
         """A transaction came to nothing: the loop goes back to the committed offsets."""
@@ -129,6 +141,9 @@ class Worker:
 
     def _room(self) -> int:
         """How many records may be received now."""
+        overdue = time.monotonic() - self._committed_at > self._limits.commit_interval_seconds + COMMIT_OVERDUE_SECONDS
+        if overdue and not self._limits.transactional:
+            return 0
         if self._suspects.waiting or self.holdings.inflight_bytes >= MAX_INFLIGHT_BYTES:
             return 0
         room = self._limits.max_inflight - self.holdings.inflight
@@ -224,7 +239,9 @@ class Worker:
         offsets, owners = self.holdings.committable(), self.holdings.assignments()
         for partition, lag in self._source.lag().items():
             self._metrics.lag.labels(str(partition)).set(lag)
-        if offsets:
+        if not offsets:
+            self._committed_at = now
+        else:
             self._committing_since = now
             self._source.commit(offsets, lambda error: self._committed(offsets, owners, error))
 
@@ -241,6 +258,7 @@ class Worker:
         if error is not None:
             _log.warning("commit_failed", error=type(error).__name__)
         else:
+            self._committed_at = time.monotonic()
             self.holdings.committed({p: offset for p, offset in offsets.items() if p in owners}, owners)
 
     # Ends.
