@@ -81,3 +81,11 @@ bundles: setup ## make every bundle in models/ again: export the encoders, train
 .PHONY: bench
 bench: setup ## measure the whole worker against its bare engines (ARGS=… for benchmarks/worker_vs_engine.py)
 	@exec $(VENV) $(GUARD) $(VENV) benchmarks/worker_vs_engine.py $(ARGS)
+
+.PHONY: faults
+faults: setup ## play the fault matrix on a real cluster, an hour (CELLS="broker-* …" SEED=… ARGS=… for tests.faults.matrix)
+	@exec $(VENV) $(GUARD) $(VENV) -m tests.faults.matrix $(if $(SEED),--seed "$$SEED") $(ARGS) $(if $(CELLS),-- $(foreach cell,$(CELLS),'$(cell)'))
+
+.PHONY: soak
+soak: setup ## a worker under load with a fault every 15 s (MINUTES=30 ARGS=… for tests.faults.soak)
+	@exec $(VENV) $(GUARD) $(VENV) -m tests.faults.soak --minutes $(or $(MINUTES),30) $(ARGS)

@@ -43,6 +43,8 @@ class Evidence:
     open_transactions: Mapping[tuple[str, int], int] = field(default_factory=dict)
     deaths_ms: Sequence[int] = ()
     """When a worker died or was evicted: what may be repeated follows from it (at-least-once)."""
+    silences_ms: Sequence[int] = ()
+    """When a worker was cut off or frozen, and lived: what it held then may come from it and from its successor."""
     exactly_once: bool = False
     slack_ms: int = 0
     """For a loaded machine, on which a commit that is due waits for its turn."""
@@ -148,9 +150,8 @@ def _too_often(
 ) -> list[Place]:
     if evidence.exactly_once:
         return sorted(repeated)
-    if not evidence.deaths_ms:
-        return sorted(repeated)
-    deaths = sorted(evidence.deaths_ms)
+    deaths = sorted([*evidence.deaths_ms, *evidence.silences_ms])
+    sent_ms = {record.place: record.sent_ms for record in evidence.sent}
     oldest = {death: _oldest_unfinished(evidence, ends, death) for death in deaths}
     beyond = []
     for place, records in repeated.items():
@@ -162,7 +163,12 @@ def _too_often(
                 or place[1] >= oldest[death].get(place[0], 2**63)
                 for death in between
             )
-            if not allowed:
+            held = any(
+                sent_ms.get(place, 0) <= silence <= second.timestamp_ms
+                and first.timestamp_ms >= silence - COMMIT_EVERY_MS - evidence.slack_ms
+                for silence in evidence.silences_ms
+            )
+            if not (allowed or held):
                 beyond.append(place)
     return sorted(set(beyond))
 

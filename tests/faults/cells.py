@@ -115,7 +115,7 @@ def freeze_a_worker(scene: Scene) -> None:
     """A zombie: it hangs until it is evicted and its partitions are another's, and then wakes up."""
     scene.sleep(0.0, 1.0)
     worker = scene.dice.choice(scene.fleet.workers)
-    scene.deaths_ms.append(now_ms())
+    scene.silences_ms.append(now_ms())
     worker.signal(signal.SIGSTOP)
     scene.sleep(SESSION_MS / 1000 + 3.0)
     if len(scene.fleet.workers) > 1:
@@ -151,7 +151,7 @@ def rebalance_storm(scene: Scene) -> None:
 
 def cut_the_network(scene: Scene) -> None:
     """The workers' connections end and none can be made, for less or for more than a session."""
-    scene.deaths_ms.append(now_ms())
+    scene.silences_ms.append(now_ms())
     scene.proxy.cut()
     scene.sleep(1.0, 1.6 * SESSION_MS / 1000)
     scene.proxy.heal()
@@ -159,7 +159,7 @@ def cut_the_network(scene: Scene) -> None:
 
 def hang_the_network(scene: Scene) -> None:
     """Connections stay open and nothing comes through, for less or for more than a session."""
-    scene.deaths_ms.append(now_ms())
+    scene.silences_ms.append(now_ms())
     scene.proxy.hang()
     scene.sleep(1.0, 1.6 * SESSION_MS / 1000)
     scene.proxy.heal()

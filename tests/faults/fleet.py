@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,9 +63,7 @@ class Fleet:
         folder = self._folder / f"worker-{self._started}"
         folder.mkdir(parents=True)
         guard = [sys.executable, "-I", "-S", str(GUARD), "--pid-file", str(folder / "pid"), "--grace", "60", "--"]
-        command = [sys.executable, "-m", "worker", "worker"]
-        if plan:
-            command = [sys.executable, "-m", "tests.faults.planted", json.dumps(plan), "worker"]
+        command = [sys.executable, "-m", "tests.faults.planted", json.dumps(plan or {}), "worker"]
         taken = {worker.running.slot for worker in self.workers}
         slot = next(number for number in range(len(taken) + 1) if number not in taken)
         environment = self.settings | {"ADSCORE_WORKER_ID": f"w{self._started}", SLOT: str(slot)}
@@ -92,6 +91,20 @@ class Fleet:
         ended = [worker for worker in self.workers if worker.ended]
         self.deaths_ms += [now_ms() for _ in ended]
         return [self._bury(worker) for worker in ended]
+
+    def tell_stacks(self) -> None:
+        """Every worker writes the stacks of its threads into its log."""
+        for worker in self.workers:
+            if not worker.ended:
+                worker.signal(signal.SIGUSR1)
+        time.sleep(1.0)
+
+    def keep_logs(self, folder: Path) -> None:
+        """Copy all logs there, in place of what it holds."""
+        shutil.rmtree(folder, ignore_errors=True)
+        for place in sorted(self._folder.glob("worker-*")):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(place / "stderr", folder / f"{place.name}.log")
 
     def _bury(self, worker: WorkerProcess) -> int:
         status = int(worker.running.guard.wait(STOP_SECONDS))

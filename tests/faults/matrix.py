@@ -88,7 +88,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--passing", type=int, default=1_000, help="records per partition during each cell's faults")
     options = parser.parse_args()
-    chosen = [name for name in CELLS if any(fnmatch.fnmatch(name, wanted) for wanted in options.cells)]
+    # In the order asked for.
+    chosen = list(dict.fromkeys(name for wanted in options.cells for name in fnmatch.filter(CELLS, wanted)))
     if not chosen:
         parser.error(f"no cell fits {' '.join(options.cells)}; there are: {' '.join(CELLS)}")
     print(f"seed {options.seed}; {len(chosen)} cells; kafka-python {version('kafka-python')}, {platform.platform()}")
@@ -102,8 +103,9 @@ def main() -> int:
             with Cluster() as cluster:
                 for name in chosen[start : start + 12]:
                     kept[name] = _cell(name, cluster, models, options, scores)
-    if options.json:
-        options.json.write_text(json.dumps({"seed": options.seed, "cores": os.cpu_count(), "cells": kept}, indent=1))
+                    if options.json:
+                        told = {"seed": options.seed, "cores": os.cpu_count(), "cells": kept}
+                        options.json.write_text(json.dumps(told, indent=1))
     failed = [name for name, entry in kept.items() if any(entry["wrong"].values())]
     print(f"{len(kept) - len(failed)} of {len(kept)} cells clean, seed {options.seed}")
     for name in failed:

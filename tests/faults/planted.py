@@ -11,6 +11,7 @@ The product knows nothing of it: functions are replaced by name, here, in the pr
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import json
 import os
@@ -236,7 +237,8 @@ def _member(config: dict[str, Any]) -> None:
 
 
 def plant(plan: dict[str, Any]) -> None:
-    """Put the plan into this process."""
+    """Put the plan into this process; SIGUSR1 tells what its threads do, for a scene that is stuck."""
+    faulthandler.register(signal.SIGUSR1)
     if "die_at" in plan:
         POINTS[plan["die_at"]](Killer(plan["armed_after"], plan["skip"]))
     if plan.get("poison"):

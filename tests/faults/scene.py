@@ -20,16 +20,19 @@ from tests.faults.fleet import Fleet, clean_environment, now_ms
 from tests.faults.load import SUPERSEDED, Load, Script
 from tests.faults.proxy import Proxy
 from tests.faults.watch import Watcher, commits, open_transactions, read_all
+from tools.local_stack import RUN
 from worker.commands.topics import policies
 from worker.settings import load
 
 SESSION_MS = 6_000
 TRANSACTION_MS = 10_000
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 100.0
 """Without any progress for so long, the scene gives up waiting; the account then says what is missing."""
 KILLED = 137
 SLACK_MS = 1_500
 WARM_RECORDS = 60
+LOGS = RUN / "faults"
+"""Where the workers' logs of a failed cell stay."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Shape:
     settings: Mapping[str, str] = field(default_factory=dict)
     plan: Mapping[str, Any] | None = None
     compare_scores: bool = False
+    patience_seconds: float = PATIENCE_SECONDS
 
     @property
     def exactly_once(self) -> bool:
@@ -88,8 +92,8 @@ class Scene:
         self.redis = redis
         self.dice = random.Random(seed)
         self.round = 0
-        self.deaths_ms: list[int] = []
-        """Moments from which on a worker counts as dead although its process lives (a freeze)."""
+        self.silences_ms: list[int] = []
+        """Moments from which on a worker counts as dead although its process lives (a freeze, a cut network)."""
 
     def sleep(self, least: float, most: float | None = None) -> None:
         """Let time pass, and replace workers that end meanwhile."""
@@ -106,18 +110,18 @@ class Scene:
     def flows(self, records: int = WARM_RECORDS) -> None:
         """Wait until so many more records of every partition came out."""
         since = now_ms()
-        self.until(
-            lambda: min(self._passed(since).values()) >= records, "a partition stands still", patience=PATIENCE_SECONDS
-        )
+        self.until(lambda: min(self._passed(since).values()) >= records, "a partition stands still")
 
-    def until(self, check: Callable[[], Any], what: str, patience: float = PATIENCE_SECONDS) -> None:
-        """Wait for `check`; raises StuckError once nothing has come out for `patience` seconds."""
+    def until(self, check: Callable[[], Any], what: str, patience: float = 0.0) -> None:
+        """Wait for `check`; raises StuckError once nothing has come out for `patience` seconds (0: the shape's)."""
+        patience = patience or self.shape.patience_seconds
         seen, since = self.watcher.ended, time.monotonic()
         while not check():
             self.tend()
             if self.watcher.ended != seen:
                 seen, since = self.watcher.ended, time.monotonic()
             if time.monotonic() - since > patience:
+                self.fleet.tell_stacks()
                 raise StuckError(f"{what}: nothing came out for {patience:.0f} s")
             time.sleep(0.05)
 
@@ -170,13 +174,21 @@ def play(
             )
         except StuckError as error:
             stuck.append(str(error))
-        statuses = [scene.fleet.stop(worker) for worker in list(scene.fleet.workers)]
+        exits = [status for _, status in scene.fleet.gone]
+        for worker in list(scene.fleet.workers):
+            scene.fleet.stop(worker)
+        unexpected = [
+            f"{status}: {worker.running.stderr[-600:]}"
+            for number, (worker, status) in enumerate(scene.fleet.gone)
+            if status not in (shape.exits if number < len(exits) else {0})
+        ]
         evidence = _evidence(scene, cluster, names, sent, scores)
-    result = account(evidence)
-    exits = [status for _, status in scene.fleet.gone[: len(scene.fleet.gone) - len(statuses)]]
+        result = account(evidence)
+        if stuck or unexpected or not result.clean:
+            scene.fleet.keep_logs(LOGS / name)
     extra = {
         "stuck": stuck,
-        "unexpected exit": [s for s in exits if s not in shape.exits] + [s for s in statuses if s != 0],
+        "unexpected exit": unexpected,
         "too few passed": [] if passed >= shape.passing else [passed],
     }
     silences = [max(longest_silence(evidence.after, start, end).values(), default=0) for start, end in rounds]
@@ -284,7 +296,8 @@ def _evidence(
         after=after,
         commits=commits(servers, names["group"], names["input"]),
         open_transactions=hanging,
-        deaths_ms=[*scene.fleet.deaths_ms, *scene.deaths_ms, *evictions],
+        deaths_ms=[*scene.fleet.deaths_ms, *evictions],
+        silences_ms=scene.silences_ms,
         exactly_once=scene.shape.exactly_once,
         slack_ms=SLACK_MS,
         scores=scores if scene.shape.compare_scores else {},

@@ -114,6 +114,13 @@ def test_duplicated_with_at_least_once_needs_a_death_close_behind_or_an_unfinish
     assert wrong(late) == set()
 
 
+def test_duplicated_by_a_worker_that_was_only_silent_is_what_it_held_then() -> None:
+    again = with_also(_out(4, "c", offset=4, at=9_000), _out(5, "c", None, offset=5, at=9_001))
+    assert wrong(replace(again, silences_ms=[BEGAN + 5])) == set(), "sent, and not yet published, when it fell silent"
+    assert wrong(replace(again, silences_ms=[BEGAN - 5])) == {"duplicated"}, "sent only later"
+    assert wrong(replace(again, silences_ms=[BEGAN + 5_000])) == {"duplicated"}, "published long before"
+
+
 def test_stale_revision_last() -> None:
     swapped = (OUT[1], OUT[0], *OUT[2:3], _out(5, "c", None, offset=2, at=40), _out(4, "c", offset=3, at=50))
     assert wrong(replace(FAIR, during=swapped, after=swapped)) == {"stale revision last", "seen and gone"}
