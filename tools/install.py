@@ -54,7 +54,11 @@ def missing_packages(wants: str) -> list[str]:
         "python3-venv": PYTHON.exists() or importlib.util.find_spec("ensurepip") is not None,
     }
     if wants == "all":
-        needs |= {"kcat": shutil.which("kcat") is not None, "procps": shutil.which("pgrep") is not None}
+        needs |= {
+            "kcat": shutil.which("kcat") is not None,
+            "procps": shutil.which("pgrep") is not None,
+            "iproute2": shutil.which("ip") is not None,
+        }
     return [name for name, there in needs.items() if not there]
 
 

@@ -206,7 +206,12 @@ class Fetch(_Group):
         default=8_388_608, ge=1, le=67_108_864, description="Largest image, in bytes (of data:, decoded)."
     )
     timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="Deadline of one record's whole fetch.")
-    workers: int = Field(default=16, ge=1, le=1_024, description="Fetches at the same time.")
+    workers: int = Field(
+        default=64,
+        ge=1,
+        le=1_024,
+        description="Fetches at the same time; with as many as pipeline.max_inflight a slow host holds nobody else up.",
+    )
     file_roots: Names = Field(default=(), description="Folders whose files file: URLs may name; empty: none.")
     s3_endpoint: Endpoint = Field(
         default="", description="Where s3: objects are read, like https://minio.example:9000; empty: AWS."
