@@ -209,12 +209,13 @@ def _without_rights(scene: Scene) -> Callable[[], None]:
 
 def _loading(scene: Scene) -> Callable[[], None]:
     """A server that has begun again and reads its data: every request is answered with LOADING."""
-    scene.redis.mset({f"filler:{number}": "x" for number in range(4_000)})
+    scene.redis.mset({f"filler:{number}": "x" * 100 for number in range(20_000)})
     scene.redis.save()
     server = scene.cluster.redis
     plain = list(server.command)
     server.stop(seconds=0)
-    server.command[:] = [*plain, "--key-load-delay", "3000"]
+    # Slow for every key (µs), and free to answer after every kilobyte.
+    server.command[:] = [*plain, "--key-load-delay", "300", "--loading-process-events-interval-bytes", "1024"]
     ready, server.ready_line = server.ready_line, "Server initialized"
     server.start()
     server.command[:], server.ready_line = plain, ready
@@ -222,6 +223,8 @@ def _loading(scene: Scene) -> Callable[[], None]:
     def mend() -> None:
         scene.until(lambda: not _is_loading(scene.redis), "Redis loads for ever")
         (server.folder / "dump.rdb").unlink()
+        for start in range(0, 20_000, 5_000):
+            scene.redis.delete(*[f"filler:{number}" for number in range(start, start + 5_000)])
 
     return mend
 

@@ -150,6 +150,12 @@ class Cluster:
         else:
             self.redis.signal(signal.SIGCONT)
 
+    def renew_redis(self) -> None:
+        """Redis begins again, empty, whatever a fault has left it: full, read-only, without rights."""
+        self.redis.stop(seconds=0)
+        (self.redis.folder / "dump.rdb").unlink(missing_ok=True)
+        self.redis.start()
+
     # Making it.
 
     def _make(self) -> None:

@@ -232,9 +232,9 @@ def _scene(
         **shape.settings,
     }
     _create_topics(cluster.bootstrap_servers, settings, shape.partitions)
+    cluster.renew_redis()
     with ExitStack() as stack:
-        redis = stack.enter_context(Redis.from_url(redis_url))
-        redis.flushall()
+        redis = stack.enter_context(Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=30))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scene-")))
         proxy = stack.enter_context(Proxy({outer: inner for _, inner, outer in cluster.ports.values()}))
         fleet = stack.enter_context(Fleet(folder, clean_environment() | settings | {"OMP_NUM_THREADS": "1"}))
