@@ -22,7 +22,7 @@ from worker.intake import http_source
 from worker.intake.fetch import Fetcher, FetchLimits
 from worker.types import Creative
 
-DEADLINE = 1.0
+DEADLINE = 2.0
 GOOD_BESIDE_HOSTILE = 200
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
