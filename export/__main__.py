@@ -12,6 +12,7 @@ import click
 
 from admodels.backbones import WeightsUnavailableError
 from admodels.contract.bundle import BundleError
+from admodels.contract.signature import KeyUnusableError
 from admodels.runtime.runner import EngineError
 from export.bundle import BundleExistsError
 from export.verify import ParityError, ParityReport, table
@@ -122,6 +123,29 @@ def bundle(run: Path, name: str | None, models: Path, version: str, replace: boo
     _print(report, as_json, written=f"{written} digest {digest}")
 
 
+@cli.command()
+@click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=True,
+    help="PEM file of the Ed25519 private key.",
+)
+def sign(folder: Path, key: Path) -> None:
+    """Sign BUNDLE (models/NAME/VERSION): write its manifest.sig, 64 bytes of Ed25519 over manifest.json.
+
+    \b
+    openssl genpkey -algorithm ed25519 -out private.pem
+    openssl pkey -in private.pem -pubout -out public.pem
+
+    With ADSCORE_MODELS__PUBLIC_KEY=public.pem the worker loads no bundle that isn't signed by that key; shared
+    encoders are bundles too.
+    """
+    from export.commands import sign_bundle
+
+    click.echo(f"signed {sign_bundle(folder, key)}")
+
+
 def main() -> None:
     """Run the command line; what a user can do wrong ends with a sentence and a status, never a traceback."""
     sys.exit(run(cli))
@@ -144,7 +168,7 @@ def run(command: Callable[..., Any]) -> int:
     except (BundleExistsError, ValueError) as error:
         # A run that is none, options that its architecture doesn't take, a name that no bundle may have.
         return _fail(error, USAGE)
-    except (WeightsUnavailableError, OSError) as error:
+    except (KeyUnusableError, WeightsUnavailableError, OSError) as error:
         return _fail(error, UNAVAILABLE)
     return 0
 

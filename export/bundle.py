@@ -48,12 +48,12 @@ def versions(*packages: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages}
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write one file beside its place and rename it there: it is whole or not there."""
+def write_file(path: Path, data: bytes, *, scratch: Path | None = None) -> None:
+    """Write one file beside its place (or in `scratch`, on the same disk) and rename it there: whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as scratch:
-        _write(Path(scratch) / path.name, data)
-        os.replace(Path(scratch) / path.name, path)
+    with tempfile.TemporaryDirectory(dir=scratch or path.parent, prefix=".writing-") as folder:
+        _write(Path(folder) / path.name, data)
+        os.replace(Path(folder) / path.name, path)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 
 from admodels.checkpoint import load
-from admodels.contract.bundle import MODEL, load_bundle
+from admodels.contract.bundle import MANIFEST, MODEL, BundleError, load_bundle, parse_manifest
 from admodels.contract.manifest import Manifest, Tolerance
+from admodels.contract.signature import SIGNATURE, sign
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
-from export.bundle import versions, write_bundle
+from export.bundle import versions, write_bundle, write_file
 from export.encoders import ENCODERS, EncoderSource, as_function, encoder_graph, mobilenetv2, verify_encoder
 from export.heads import export_head, manifest
 from export.onnx_from_torch import tensor_specs
@@ -47,6 +48,23 @@ def verify_source(source: str, folder: Path | None, models: Path) -> ParityRepor
         return export_head(load(Path(source)), models, against=graph).report
     encoder = ENCODERS[source]()
     return verify_encoder(encoder, graph or encoder_graph(encoder))
+
+
+def sign_bundle(folder: Path, key: Path) -> str:
+    """Check the bundle, then write its `manifest.sig`. Returns its `name/version`.
+
+    Raises BundleError for one that wouldn't be loaded, KeyUnusableError.
+    """
+    # A folder may be given as `.`, and its own name and its parent's say what it is.
+    folder = folder.absolute() if folder.name else folder.resolve()
+    raw = (folder / MANIFEST).read_bytes()
+    signature = sign(raw, key)
+    bundle = load_bundle(folder)
+    if parse_manifest(raw, bundle.label) != bundle.manifest:
+        raise BundleError(f"bundle {bundle.label}: {MANIFEST} changed while it was signed; sign it again")
+    # The scratch folder lies beside the bundle, in which nothing may stand that the manifest doesn't list.
+    write_file(folder / SIGNATURE, signature, scratch=folder.parent)
+    return bundle.label
 
 
 def _encoder_manifest(source: EncoderSource, model: bytes, version: str) -> Manifest:

@@ -128,6 +128,11 @@ class Models(_Group):
     dir: Path = Field(
         default_factory=installed_models, description="Folder of bundles; default: the installation's own."
     )
+    public_key: str = Field(
+        default="",
+        description="PEM file of an Ed25519 public key: a bundle that isn't signed by it isn't loaded. Empty: signatures "
+        "aren't asked for.",
+    )
     attractiveness: Bundles = Field(default=("dbafn",), description="Bundles of the attractiveness head.")
     sentiment: Bundles = Field(default=("fgmfn",), description="Bundles of the sentiment head; their parts are merged.")
     ctr: Bundles = Field(default=("adfusion",), description="Bundles of the CTR head.")

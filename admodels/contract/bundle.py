@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from admodels.contract.manifest import MANIFEST_VERSION, Manifest
 from admodels.contract.onnx_guard import refuse_external_data
+from admodels.contract.signature import SIGNATURE, SIGNATURE_BYTES, Check
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -45,16 +46,22 @@ class Bundle:
         return f"{self.manifest.name}/{self.manifest.version}"
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, signed: Check | None = None) -> Bundle:
     """Read and check the bundle in `folder`.
+
+    signed: checks the manifest's signature (`signature.checker`) before anything of it is parsed; without one,
+    signatures are neither asked for nor looked at.
 
     Raises:
         BundleError: missing, changed, unlisted or linked file, path that leaves the folder, unreadable manifest,
-            a graph that reaches for other files.
+            a graph that reaches for other files; with `signed`, no signature or one that isn't the key's.
     """
     if folder.is_symlink() or not folder.is_dir():
         raise BundleError(f"bundle {_label(folder)}: no such folder; `adscore models list` shows what is there")
-    manifest = parse_manifest(_read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES), _label(folder))
+    raw = _read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES)
+    if signed is not None:
+        _require_signature(folder, raw, signed)
+    manifest = parse_manifest(raw, _label(folder))
     if (manifest.name, manifest.version) != (folder.parent.name, folder.name):
         raise BundleError(
             f"bundle {_label(folder)}: its manifest says {manifest.name}/{manifest.version}; "
@@ -139,6 +146,22 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _require_signature(folder: Path, manifest: bytes, signed: Check) -> None:
+    try:
+        os.stat(folder / SIGNATURE, follow_symlinks=False)
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"bundle {_label(folder)}: it isn't signed, and ADSCORE_MODELS__PUBLIC_KEY asks for it; "
+            "`adscore-export sign` signs it"
+        ) from error
+    signature = _read_plain(folder, SIGNATURE, SIGNATURE_BYTES)
+    if not signed(manifest, signature):
+        raise BundleError(
+            f"bundle {_label(folder)}: {SIGNATURE} isn't the signature of its {MANIFEST} by the key of "
+            "ADSCORE_MODELS__PUBLIC_KEY; sign it with that key's private half, or copy the bundle again"
+        )
+
+
 def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
     for path in manifest.files:
         pure = PurePosixPath(path)
@@ -150,6 +173,7 @@ def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
             or "\\" in path
             or not path.isprintable()
             or pure.parts[0] == ENGINES
+            or path == SIGNATURE
         ):
             raise BundleError(f"bundle {_label(folder)}: {MANIFEST} lists a path that is not inside the bundle")
     for root, folders, names in os.walk(folder):
@@ -160,7 +184,7 @@ def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
             path = (relative / name).as_posix()
             if (Path(root) / name).is_symlink():
                 raise BundleError(f"bundle {_label(folder)}: {path} is a link; a bundle holds plain files only")
-            if name in names and path != MANIFEST and path not in manifest.files:
+            if name in names and path not in (MANIFEST, SIGNATURE) and path not in manifest.files:
                 raise BundleError(f"bundle {_label(folder)}: {path} isn't listed in {MANIFEST}; remove it")
 
 

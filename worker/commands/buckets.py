@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 def buckets(as_json: bool) -> None:
     """Cut points of every targeting bucket. A value at a cut point belongs to the upper bucket."""
     from admodels.contract.bundle import BundleError
-    from worker.commands.bundles import load_heads
+    from worker.commands.bundles import load_heads, trusted
     from worker.types import HEADS
 
     settings = edge.settings()
     try:
-        heads = load_heads(settings.models.dir, {head: getattr(settings.models, head) for head in HEADS})
+        configured = {head: getattr(settings.models, head) for head in HEADS}
+        heads = load_heads(settings.models.dir, configured, trusted(settings.models.public_key))
     except BundleError as error:
         raise FatalError(str(error), exit_code=edge.UNAVAILABLE) from error
     told = {head: {"key": KEYS[head]} | cut_points(head, [item.manifest for item in heads[head]]) for head in heads}

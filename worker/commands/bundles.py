@@ -7,15 +7,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from admodels.contract.bundle import Bundle, BundleError, load_bundle
+from admodels.contract.signature import Check, KeyUnusableError, checker
+from worker.errors import FatalError
 from worker.scoring.targeting import models_version
 
 
-def load_heads(models_dir: Path, models: Mapping[str, Sequence[str]]) -> dict[str, list[Bundle]]:
+def trusted(public_key: str) -> Check | None:
+    """What checks signatures by ADSCORE_MODELS__PUBLIC_KEY; None where it is empty.
+
+    Raises FatalError (exit status 3) for a key that can't be used: nothing is loaded unchecked then.
+    """
+    if not public_key:
+        return None
+    try:
+        return checker(Path(public_key))
+    except KeyUnusableError as error:
+        raise FatalError(f"ADSCORE_MODELS__PUBLIC_KEY: {error}", exit_code=3) from error
+
+
+def load_heads(models_dir: Path, models: Mapping[str, Sequence[str]], signed: Check | None) -> dict[str, list[Bundle]]:
     """Per head its bundles, checked. Heads without a bundle are left out.
 
-    models: head → `name` (its newest version) or `name/version`. Raises BundleError.
+    models: head → `name` (its newest version) or `name/version`. signed: as `trusted` gives it. Raises BundleError.
     """
-    heads = {head: [load_bundle(find(models_dir, name)) for name in names] for head, names in models.items() if names}
+    heads = {
+        head: [load_bundle(find(models_dir, name), signed) for name in names] for head, names in models.items() if names
+    }
     for head, bundles in heads.items():
         for bundle in bundles:
             if bundle.manifest.task != head:
@@ -23,14 +40,14 @@ def load_heads(models_dir: Path, models: Mapping[str, Sequence[str]]) -> dict[st
     return heads
 
 
-def load_encoders(models_dir: Path, heads: Mapping[str, Sequence[Bundle]]) -> dict[str, Bundle]:
+def load_encoders(models_dir: Path, heads: Mapping[str, Sequence[Bundle]], signed: Check | None) -> dict[str, Bundle]:
     """The shared encoders that the heads' manifests name, by digest. Raises BundleError."""
     encoders: dict[str, Bundle] = {}
     for bundle in (bundle for bundles in heads.values() for bundle in bundles):
         for use in bundle.manifest.encoders:
             if use.digest in encoders:
                 continue
-            encoder = load_bundle(models_dir / use.name / use.version)
+            encoder = load_bundle(models_dir / use.name / use.version, signed)
             if encoder.digest != use.digest:
                 raise BundleError(
                     f"bundle {bundle.label}: encoder {encoder.label} isn't the one it was made with "

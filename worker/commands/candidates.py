@@ -10,7 +10,7 @@ import structlog
 from admodels.contract.bundle import Bundle
 from admodels.runtime.runner import Runner
 from worker.commands import clients
-from worker.commands.bundles import load_encoders, load_heads, version_of
+from worker.commands.bundles import load_encoders, load_heads, trusted, version_of
 from worker.delivery.cache import ScoreCache
 from worker.intake.decode import DecoderPool
 from worker.metrics import Metrics
@@ -39,9 +39,10 @@ def load_candidates(
     """
     if not configured(settings):
         return None
-    heads = load_heads(settings.models.dir, {head: getattr(settings.shadow, head) for head in HEADS})
+    signed = trusted(settings.models.public_key)
+    heads = load_heads(settings.models.dir, {head: getattr(settings.shadow, head) for head in HEADS}, signed)
     safe = {digest: one for digest, one in live.encoders.items() if getattr(one.runner, "thread_safe", False)}
-    encoders = load_encoders(settings.models.dir, heads)
+    encoders = load_encoders(settings.models.dir, heads, signed)
     engines = Engines(heads, encoders, make_runner, ocr_identity, safe)
     engines.warm(LIMITS.batch_size)
     labels = [bundle.label for bundles in heads.values() for bundle in bundles]

@@ -14,7 +14,7 @@ import structlog
 from admodels.contract.bundle import MODEL, Bundle, BundleError
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
 from admodels.runtime.runner import EngineError, EngineLostError, Runner
-from worker.commands.bundles import load_encoders, load_heads
+from worker.commands.bundles import load_encoders, load_heads, trusted
 from worker.commands.candidates import load_candidates
 from worker.delivery.cache import MemoryCache, RedisCache, ScoreCache
 from worker.delivery.redis_link import RedisLink
@@ -150,9 +150,10 @@ def load_engines(settings: Settings, ocr_identity: str, metrics: Metrics | None 
             f"ADSCORE_BACKEND={settings.backend} isn't part of this build; `auto` or `onnxruntime` serve on the CPU",
             exit_code=3,
         )
-    heads = load_heads(settings.models.dir, {head: getattr(settings.models, head) for head in HEADS})
+    signed = trusted(settings.models.public_key)
+    heads = load_heads(settings.models.dir, {head: getattr(settings.models, head) for head in HEADS}, signed)
     make = functools.partial(_runner, threads=settings.pipeline.engine_threads, metrics=metrics)
-    return Engines(heads, load_encoders(settings.models.dir, heads), make, ocr_identity)
+    return Engines(heads, load_encoders(settings.models.dir, heads, signed), make, ocr_identity)
 
 
 def _runner(bundle: Bundle, threads: int, metrics: Metrics | None) -> Runner:

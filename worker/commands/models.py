@@ -15,6 +15,7 @@ from worker.types import HEADS
 
 if TYPE_CHECKING:
     from admodels.contract.bundle import Bundle
+    from admodels.contract.signature import Check
 
 MIB = 1024 * 1024
 
@@ -29,15 +30,17 @@ def models() -> None:
 def list_(as_json: bool) -> None:
     """The bundles under ADSCORE_MODELS__DIR: task, digest, size, metrics; * marks those that serve."""
     from admodels.contract.bundle import BundleError, load_bundle
+    from worker.commands.bundles import trusted
 
     settings = edge.settings()
-    serving = _serving(settings)
+    signed = trusted(settings.models.public_key)
+    serving = _serving(settings, signed)
     bad = 0
     if not as_json:
         click.echo(f"  {'bundle':<20}  {'task':<14}  {'digest':<12}  {'precision':<9}  {'MiB':>6}  metrics")
     for folder in _folders(settings.models.dir):
         try:
-            told = _told(load_bundle(folder), folder in serving)
+            told = _told(load_bundle(folder, signed), folder in serving)
         except BundleError as error:
             click.echo(str(error), err=True)
             bad += 1
@@ -66,13 +69,14 @@ def problems(settings: Settings) -> dict[str, str]:
     from admodels.contract.bundle import MODEL, BundleError, load_bundle
     from admodels.runtime.onnxruntime import OnnxRuntimeRunner
     from admodels.runtime.runner import EngineError
-    from worker.commands.bundles import find, load_encoders, load_heads
+    from worker.commands.bundles import find, load_encoders, load_heads, trusted
 
     found: dict[str, str] = {}
+    signed = trusted(settings.models.public_key)
     for folder in _folders(settings.models.dir):
         label = f"{folder.parent.name}/{folder.name}"
         try:
-            OnnxRuntimeRunner(load_bundle(folder).files[MODEL], threads=1)
+            OnnxRuntimeRunner(load_bundle(folder, signed).files[MODEL], threads=1)
             found[label] = ""
         except (BundleError, EngineError) as error:
             found[label] = str(error) if label in str(error) else f"bundle {label}: {MODEL}: {error}"
@@ -82,7 +86,8 @@ def problems(settings: Settings) -> dict[str, str]:
                 folder = find(settings.models.dir, name)
                 label = f"{folder.parent.name}/{folder.name}"
                 if not found.get(label):
-                    load_encoders(settings.models.dir, load_heads(settings.models.dir, {head: [name]}))
+                    heads = load_heads(settings.models.dir, {head: [name]}, signed)
+                    load_encoders(settings.models.dir, heads, signed)
             except BundleError as error:
                 found[name] = str(error)
     return found
@@ -96,7 +101,7 @@ def _folders(root: Path) -> list[Path]:
     return found
 
 
-def _serving(settings: Settings) -> set[Path]:
+def _serving(settings: Settings, signed: Check | None) -> set[Path]:
     """Folders of the configured heads and of the encoders that they name."""
     from admodels.contract.bundle import BundleError, load_bundle
     from worker.commands.bundles import find
@@ -106,7 +111,7 @@ def _serving(settings: Settings) -> set[Path]:
         try:
             folder = find(settings.models.dir, name)
             serving |= {folder} | {
-                settings.models.dir / use.name / use.version for use in load_bundle(folder).manifest.encoders
+                settings.models.dir / use.name / use.version for use in load_bundle(folder, signed).manifest.encoders
             }
         except BundleError:
             continue  # `list` tells it in its own line

@@ -19,7 +19,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from admodels.contract.bundle import BundleError
 from worker.commands import kafka, reading
-from worker.commands.bundles import load_heads, version_of
+from worker.commands.bundles import load_heads, trusted, version_of
 from worker.commands.group_lag import GroupLag
 from worker.commands.newest import MAX_PARTITIONS, Chosen, Newest, Seen, identity, packed
 from worker.commands.progress import Progress
@@ -75,7 +75,8 @@ def rescore(settings: Settings, wanted: Wanted, *, resume: bool, dry_run: bool) 
 
 def _configured(settings: Settings) -> str:
     try:
-        heads = load_heads(settings.models.dir, {head: getattr(settings.models, head) for head in HEADS})
+        configured = {head: getattr(settings.models, head) for head in HEADS}
+        heads = load_heads(settings.models.dir, configured, trusted(settings.models.public_key))
     except BundleError as error:
         raise FatalError(str(error), exit_code=3) from error
     return version_of(heads)

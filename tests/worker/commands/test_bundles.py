@@ -32,7 +32,7 @@ def test_a_name_that_is_not_there_names_the_setting(tmp_path: Path) -> None:
 
 
 def test_heads_are_loaded_and_one_without_a_bundle_is_left_out(models: Path) -> None:
-    heads = load_heads(models, HEADS | {"ctr": []})
+    heads = load_heads(models, HEADS | {"ctr": []}, None)
     assert {head: [bundle.label for bundle in bundles] for head, bundles in heads.items()} == {
         "attractiveness": ["dbafn/1"],
         "sentiment": ["fgmfn/1"],
@@ -41,7 +41,7 @@ def test_heads_are_loaded_and_one_without_a_bundle_is_left_out(models: Path) -> 
 
 def test_a_bundle_of_another_task_is_refused(models: Path) -> None:
     with pytest.raises(BundleError, match="serves attractiveness, it can't serve ctr"):
-        load_heads(models, {"ctr": ["dbafn"]})
+        load_heads(models, {"ctr": ["dbafn"]}, None)
 
 
 def test_an_encoder_that_is_another_than_the_heads_is_refused(tmp_path: Path) -> None:
@@ -52,11 +52,11 @@ def test_an_encoder_that_is_another_than_the_heads_is_refused(tmp_path: Path) ->
         target.mkdir()
         for file in (models / name / "1").iterdir():
             (target / file.name).write_bytes(file.read_bytes())
-    heads = load_heads(tmp_path, {"attractiveness": ["dbafn"]})
-    assert {bundle.label for bundle in load_encoders(tmp_path, heads).values()} == {"mobilenetv2/1", "minilm/1"}
+    heads = load_heads(tmp_path, {"attractiveness": ["dbafn"]}, None)
+    assert {bundle.label for bundle in load_encoders(tmp_path, heads, None).values()} == {"mobilenetv2/1", "minilm/1"}
     manifest = tmp_path / "minilm" / "1" / "manifest.json"
     changed = json.loads(manifest.read_text())
     changed["text"]["max_tokens"] = 32
     manifest.write_text(json.dumps(changed))
     with pytest.raises(BundleError, match="minilm/1 isn't the one it was made with"):
-        load_encoders(tmp_path, heads)
+        load_encoders(tmp_path, heads, None)

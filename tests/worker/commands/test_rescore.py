@@ -21,7 +21,7 @@ DAY_MS = 86_400_000
 def models(tiny_models: Any) -> str:
     """The set of bundles that the settings below name, as events tell it."""
     names = {"attractiveness": ("dbafn",), "sentiment": ("fgmfn",), "ctr": ("adfusion",)}
-    return version_of(load_heads(tiny_models, names))
+    return version_of(load_heads(tiny_models, names, None))
 
 
 @pytest.fixture
