@@ -84,6 +84,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Engine seconds per second, by model", "adscore_model_seconds_total"),
         Panel("Creatives scored, by model", "adscore_model_creatives_total"),
         Panel("Models that serve", "adscore_model_info"),
+        Panel("Candidates' events, by outcome", "adscore_shadow_events_total"),
     ),
 }
 

@@ -1,7 +1,11 @@
-"""A new model's way into service: beside the live one, then live, then over what the old one scored."""
+"""A new model's way into service: beside the live one, then live, then over what the old one scored.
+
+The commands are those of docs/operations.md.
+"""
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +20,15 @@ from tests.faults.light_models import write_light_models, write_next_ctr
 from tests.faults.process import WorkerProcess, wait_for
 from tests.faults.wire import Found, publish, read_all
 
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+(REPORT,), (DRY_RUN, STALE, SINCE, RESUME) = (
+    [
+        tuple(line.split())
+        for line in re.findall(r"^ *adscore (.*)$", PAGE.split(title)[1].split("\n##")[0], re.MULTILINE)
+    ]
+    for title in ("\n### Rolling out a model\n", "\n## Rescoring\n")
+)
 CREATIVES = 20
 NEXT = {"ADSCORE_MODELS__CTR": "adfusion/2"}
 
@@ -80,9 +93,9 @@ def test_what_an_older_version_scored_is_scored_again_behind_live_traffic(
 
     env = topics.env | two_versions | NEXT
     worker = start(topics, **NEXT).wait_ready()
-    told = adscore("rescore", "--stale", "--dry-run", env=env)
+    told = adscore(*DRY_RUN, env=env)
     assert (told.returncode, len(told.stdout.splitlines())) == (0, CREATIVES + 1), told.stderr
-    ran = adscore("rescore", "--stale", env=env)
+    ran = adscore(*STALE, env=env)
     assert ran.returncode == 0, ran.stderr
     assert f"{CREATIVES + 1} sent, 0 withdrawn or newer, 0 expired, 0 failed" in ran.stderr
     after = newest(servers, topics.output)
@@ -100,8 +113,11 @@ def test_what_an_older_version_scored_is_scored_again_behind_live_traffic(
     assert worker.metric("adscore_stage_duration_seconds_count", stage="ocr") == 0, "it read a known picture again"
     assert _scored_by(worker) == {("adfusion", "2"): CREATIVES + 1}, "another model than the new one ran"
     assert worker.metric("adscore_event_age_seconds_bucket", le="60.0") == CREATIVES + 1, "it seems to have waited"
-    again = adscore("rescore", "--stale", env=env)
+    again = adscore(*STALE, env=env)
     assert (again.returncode, "0 sent" in again.stderr) == (0, True), again.stderr
+    assert adscore(*SINCE, env=env).returncode == 0
+    resumed = adscore(*RESUME, env=env)
+    assert (resumed.returncode, "no run was ended early" in resumed.stderr) == (0, True), resumed.stderr
     stop(worker)
 
 
@@ -138,7 +154,7 @@ def test_a_candidate_scores_a_copy_and_is_compared(
     topics, servers = make_topics(2), stack.bootstrap_servers
     candidate = {"ADSCORE_SHADOW__CTR": "adfusion/2", "ADSCORE_KAFKA__DELIVERY": delivery}
     env = topics.env | two_versions | candidate
-    nothing = adscore("shadow", "report", env=env)
+    nothing = adscore(*REPORT, env=env)
     assert nothing.returncode == 3, nothing.stderr
     assert "ADSCORE_SHADOW__" in nothing.stderr
     # Known content, so that its live scores come from the cache: the candidate must decode it itself.
@@ -169,9 +185,10 @@ def test_a_candidate_scores_a_copy_and_is_compared(
     checked = adscore("schema", "check", "-", stdin=b"\n".join(found.value for found in shadow.values()).decode())
     assert checked.returncode == 0, checked.stdout
 
-    report = adscore("shadow", "report", "--json", env=env)
+    report = adscore(*REPORT, "--json", env=env)
     told = orjson.loads(report.stdout)
     assert told["creatives"] == CREATIVES + 1
+    assert adscore(*REPORT, env=env).returncode == report.returncode
     assert told["heads"].keys() == {"ctr"}
     assert report.returncode == (1 if told["over"] else 0)
     lenient = ("--min-rank-correlation", "-1", "--max-psi", "100", "--max-flip-rate", "1")
