@@ -35,28 +35,22 @@ def url(colour: tuple[int, int, int]) -> str:
     return data_url(out.getvalue())
 
 
-class PlantedRunner:
+class PlantedRunner(OnnxRuntimeRunner):
     """ONNX Runtime, but for what is planted."""
-
-    backend = OnnxRuntimeRunner.backend
-
-    def __init__(self, model: bytes, *, threads: int = 0, spin: bool = False) -> None:
-        self._inner = OnnxRuntimeRunner(model, threads=threads, spin=spin)
-        self._fits = int(os.environ.get(FITS, "1000"))
 
     def infer(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The real scores, or the planted fault."""
         seen = [tuple(int(value) for value in image[0, 0]) for image in feeds["image"]]
-        serves_ctr = "ctr" in self._inner.outputs
+        serves_ctr = "ctr" in self.outputs
         if POISONS in seen:
             raise EngineLostError("CUDA error 700: an illegal memory access was encountered")
         if HANGS in seen:
             threading.Event().wait()
         if FAILS in seen or (FAILS_ONE_HEAD in seen and serves_ctr):
             raise EngineError("planted")
-        if len(seen) > self._fits:
+        if len(seen) > int(os.environ.get(FITS, "1000")):
             raise EngineMemoryError("planted: out of memory")
-        outputs = self._inner.infer(feeds)
+        outputs = super().infer(feeds)
         for row, colour in enumerate(seen):
             if serves_ctr and colour in (NOT_A_NUMBER, INFINITE):
                 outputs["ctr"][row] = np.nan if colour == NOT_A_NUMBER else np.inf

@@ -97,7 +97,7 @@ def _console(form: str) -> bool:
 
 @contextmanager
 def _told(*, json: bool) -> Iterator[None]:
-    """A fatal error of the worker with JSON logs is a log line like any other; elsewhere `run` tells it as text."""
+    """What ends a worker with JSON logs is a log line like any other; elsewhere `run` tells it as text."""
     try:
         yield
     except FatalError as error:
@@ -107,6 +107,16 @@ def _told(*, json: bool) -> Iterator[None]:
 
         structlog.get_logger("adscore").error(str(error), exit_status=error.exit_code)
         raise click.exceptions.Exit(error.exit_code) from None
+    except (click.ClickException, click.Abort, click.exceptions.Exit, _PipeClosedError):
+        raise
+    except Exception as error:
+        if not json:
+            raise
+        import structlog
+
+        # The class and the stack; whose text may be told, `logs` decides.
+        structlog.get_logger("adscore").critical("internal error", exc_info=error, exit_status=FAILED)
+        raise click.exceptions.Exit(FAILED) from None
 
 
 def run(cli: click.Group, arguments: list[str]) -> int:

@@ -13,6 +13,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from worker.errors import FatalError
+
 Result = TypeVar("Result")
 _log = structlog.get_logger(__name__)
 
@@ -64,7 +66,7 @@ class RedisLink:
     """A thread-safe client whose every call is bounded by `timeout_seconds` and guarded by a breaker.
 
     redis-py's own defaults (5 s time-outs, 10 retries) are wrong on a hot path: one GET on a hung server blocks for
-    a minute.
+    a minute. Raises FatalError (exit status 2) for a URL that it can't read.
     """
 
     def __init__(
@@ -75,14 +77,20 @@ class RedisLink:
         breaker_seconds: float,
         on_breaker: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        self._client = Redis.from_url(
-            url,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-        )
+        try:
+            self._client = Redis.from_url(
+                url,
+                socket_timeout=timeout_seconds,
+                socket_connect_timeout=timeout_seconds,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+                driver_info=None,
+            )
+            pool = self._client.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # not opened: tells options that there aren't
+        except (TypeError, ValueError):  # their texts quote the URL
+            message = "ADSCORE_REDIS__URL: its port, database or an option behind its ? is none that redis-py knows"
+            raise FatalError(message, exit_code=2) from None
         self._breaker = Breaker(breaker_seconds)
         self._on_breaker = on_breaker
 
