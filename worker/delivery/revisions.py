@@ -52,6 +52,7 @@ class Revisions:
         self._max = max_creatives
         self._known: OrderedDict[str, tuple[_Known, int]] = OrderedDict()  # with the partition that it was asked for
         self._staged: dict[str, _Staged] = {}
+        self._unsure: dict[str, _Staged] = {}
 
     def is_superseded(self, creative_id: str, lastmod: int, origin: Origin, repeats: Place | None = None) -> bool:
         """Whether a newer revision of the creative is published already; an equal one is published again.
@@ -94,19 +95,30 @@ class Revisions:
         self._staged = {}
 
     def rolled_back(self) -> None:
-        """The transaction came to nothing: everything is as the last commit left it."""
+        """The transaction came to nothing, or its answer was lost: the next record of each creative tells.
+
+        One that is read again shows that it came to nothing, a later one that it was committed.
+        """
         for creative_id, staged in self._staged.items():
             self._known.pop(creative_id, None)
-            if staged.previous is not None:
-                self._remember(creative_id, staged.previous, staged.known.place.partition)
+            self._unsure[creative_id] = staged
         self._staged = {}
 
     def disowned(self, partitions: Collection[int]) -> None:
         """Another worker moves these partitions' memory from now on."""
         for creative_id in [name for name, (_, partition) in self._known.items() if partition in partitions]:
             del self._known[creative_id]
+        for creative_id in [
+            name for name, staged in self._staged.items() if staged.known.place.partition in partitions
+        ]:
+            del self._staged[creative_id]
 
     def _newest(self, creative_id: str, origin: Origin) -> _Known | None:
+        if (unsure := self._unsure.pop(creative_id, None)) is not None:
+            decided = unsure.known if unsure.known.place.is_before(_place(origin)) else unsure.previous
+            if decided is not None:
+                self._remember(creative_id, decided, origin.partition)
+            return decided
         if creative_id in self._known:
             return self._known[creative_id][0]
         if creative_id in self._staged:

@@ -82,14 +82,26 @@ class TransactionalOutbox:
         return len(self._step) >= self._max_records
 
     def flush(self) -> None:
-        """Commit the step. Raises StepFailedError; then the step is forgotten."""
-        step, self._step = [outgoing for outgoing in self._step if not outgoing.is_lost()], []
-        if not step:
-            return
-        if self._producer is None:
+        """Commit the step. Raises StepFailedError; then the step is forgotten.
+
+        What is lost is left out, and settled all the same. The membership is noted before: one that was joined after
+        the loss would let the broker take what belongs to another by now.
+        """
+        if self._producer is None and self._step:
+            kept = self._step
             self.recover(lambda: False)
+            self._step = kept
+        metadata = self._group_metadata()
+        whole, self._step = self._step, []
+        step = [outgoing for outgoing in whole if not outgoing.is_lost()]
+        if step:
+            self._commit(step, metadata)
+        for outgoing in whole:
+            outgoing.settled(None)
+
+    def _commit(self, step: list[Outgoing], metadata: ConsumerGroupMetadata) -> None:
         producer, failure = self._producer, _Outcome()
-        thread = threading.Thread(target=_transact, args=(producer, step, self._group_metadata(), failure), daemon=True)
+        thread = threading.Thread(target=_transact, args=(producer, step, metadata, failure), daemon=True)
         thread.start()
         thread.join(self._timeout)
         if thread.is_alive() or failure.error is not None:
@@ -99,8 +111,6 @@ class TransactionalOutbox:
             if isinstance(error, _GONE):
                 raise _fatal(error)
             raise StepFailedError from error
-        for outgoing in step:
-            outgoing.settled(None)
 
     def recover(self, stopping: Callable[[], bool]) -> None:
         """Get a producer whose transactions work; the broker has ended the old one's by then.

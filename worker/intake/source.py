@@ -119,6 +119,7 @@ class Source:
             polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
         except RetriableError as error:
             _log.warning("poll_failed", error=type(error).__name__)
+            self.on_network_thread(self._free_fetches)
             time.sleep(_PAUSE_SECONDS)
             return []
         self._note_generation()
@@ -132,6 +133,11 @@ class Source:
             for messages in polled.values()
             for message in messages
         ]
+
+    def _free_fetches(self) -> None:
+        """A request to fetch that fails while it is sent (the connection has just ended) leaves its broker marked as
+        busy for ever in kafka-python, and its partitions stand still. To fetch twice does no harm."""
+        self._consumer._fetcher._nodes_with_pending_fetch_requests.clear()
 
     def _rejoin(self) -> None:
         self.on_network_thread(self._keep_join)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from worker.delivery.offsets import PartitionOffsets
-from worker.delivery.outbox import TOO_LARGE, Outbox, Outgoing, StepFailedError
+from worker.delivery.outbox import TOO_LARGE, Message, Outbox, Outgoing, StepFailedError
 from worker.delivery.revisions import Revisions
 from worker.errors import CreativeError, FatalError
 from worker.metrics import Metrics
@@ -86,6 +86,7 @@ class Deliverer:
         self._finished, self._step_failed, self._on_fatal = finished, step_failed, on_fatal
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._turns: dict[Turn, deque[Item]] = {}
+        self._in_step: set[Assignment] = set()
         self._dead_in_a_row = 0
         self._halted = False
         self._closing = threading.Event()
@@ -148,6 +149,9 @@ class Deliverer:
         try:
             if not self._is_member():
                 raise StepFailedError
+            gone = {assignment.partition for assignment in self._in_step if assignment.lost}
+            self._in_step.clear()
+            self._revisions.disowned(gone)
             self._revisions.store_staged()
             self._outbox.flush()
             self._revisions.committed()
@@ -210,7 +214,7 @@ class Deliverer:
     def _publish_scored(self, item: Item, scored: ScoredCreative) -> None:
         creative_id, lastmod, origin = scored.creative.creative_id, scored.creative.lastmod, item.record.origin
         if self._revisions.is_superseded(creative_id, lastmod, origin, scored.creative.repeats):
-            self._put(item, Outgoing(origin, None, self._posted(item, lambda: self._finish(item, "superseded"))))
+            self._put(item, self._outgoing(item, None, lambda: self._finish(item, "superseded")))
             return
         trace = item.trace.sending(self._how.output_topic, scored.creative.trace)
         message, status = scored_message(scored.traced(trace), origin, self._how)
@@ -231,7 +235,7 @@ class Deliverer:
 
         if self._outbox.in_order:
             self._revisions.stage(creative_id, lastmod, origin)
-        self._put(item, Outgoing(origin, message, self._posted(item, durable)))
+        self._put(item, self._outgoing(item, message, durable))
 
     def _publish_withdrawal(self, item: Item, withdrawal: Withdrawal) -> None:
         def durable() -> None:
@@ -245,7 +249,7 @@ class Deliverer:
             self._revisions.stage(withdrawal.creative_id, None, item.record.origin)
         trace = item.trace.sending(self._how.output_topic, withdrawal.trace)
         message = withdrawal_message(replace(withdrawal, trace=trace), item.record.origin, self._how)
-        self._put(item, Outgoing(item.record.origin, message, self._posted(item, durable)))
+        self._put(item, self._outgoing(item, message, durable))
 
     def _publish_dead_letter(self, item: Item, error: CreativeError) -> None:
         self._dead_in_a_row += 1
@@ -265,12 +269,16 @@ class Deliverer:
         # A dead letter keeps the received headers: its trace is told to nobody.
         item.trace.sending(self._how.dlq_topic, ())
         message = dead_letter(item.record, error, self._how)
-        self._put(item, Outgoing(item.record.origin, message, self._posted(item, durable)))
+        self._put(item, self._outgoing(item, message, durable))
+
+    def _outgoing(self, item: Item, message: Message | None, durable: Callable[[], None]) -> Outgoing:
+        return Outgoing(item.record.origin, message, self._posted(item, durable), lambda: item.assignment.lost)
 
     def _put(self, item: Item, outgoing: Outgoing) -> None:
         self.unsettled += 1
         self._outbox.put(outgoing)
         if self._outbox.in_order:
+            self._in_step.add(item.assignment)
             self._next_turn(item)
 
     def _posted(self, item: Item, durable: Callable[[], None]) -> Callable[[Exception | None], None]:
@@ -280,6 +288,8 @@ class Deliverer:
         def settle(error: Exception | None) -> None:
             self.unsettled -= 1
             scored = isinstance(item.outcome, ScoredCreative)
+            if self._outbox.in_order and item.assignment.lost:
+                return  # it was left out of the transaction
             if error is None:
                 self._metrics.stage.labels("publish").observe(time.monotonic() - started)
                 durable()

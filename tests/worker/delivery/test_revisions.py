@@ -158,3 +158,22 @@ def test_what_redis_told_goes_with_the_partition_that_asked() -> None:
     store.held.clear()
     now.disowned({0})
     assert not now.is_superseded("a", 4, at(2))
+
+
+@pytest.mark.parametrize("was_committed", [True, False])
+def test_a_step_whose_answer_was_lost_is_told_by_the_next_record(was_committed: bool) -> None:
+    revisions = Revisions(None, output_topic="out", keep_seconds=60, max_creatives=10)
+    revisions.stage("cr", 5, Origin("in", 0, 10, 0))
+    revisions.committed()
+    revisions.stage("cr", 9, Origin("in", 0, 20, 0))
+    revisions.rolled_back()
+    # Offset 20 is read again if its commit never was; else the next record is a later one.
+    following = Origin("in", 0, 21 if was_committed else 20, 0)
+    assert revisions.is_superseded("cr", 7, following) is was_committed
+
+
+def test_what_was_staged_goes_with_the_partition() -> None:
+    revisions = Revisions(None, output_topic="out", keep_seconds=60, max_creatives=10)
+    revisions.stage("cr", 5, Origin("in", 0, 10, 0))
+    revisions.disowned({0})
+    assert not revisions.is_superseded("cr", 1, Origin("in", 0, 10, 0))

@@ -55,6 +55,7 @@ class Consumer:
         self.connection = SimpleNamespace(closed=None)
         self.connection.close = lambda error: setattr(self.connection, "closed", error)
         self._manager = SimpleNamespace(_conns={"coordinator-1": self.connection})
+        self._fetcher = SimpleNamespace(_nodes_with_pending_fetch_requests={1})
         self.polls: list[int] = []
         self.commits: list[Any] = []
         self.error: Exception | None = None
@@ -91,6 +92,7 @@ def source(consumer: Consumer) -> Source:
 def test_brokers_out_of_reach_are_waited_for(consumer: Consumer, source: Source) -> None:
     consumer.error = KafkaConnectionError("connection reset by peer")
     assert source.poll(10, 5) == []
+    assert consumer._fetcher._nodes_with_pending_fetch_requests == set(), "its partitions would stand still"
     consumer.error = FencedInstanceIdError()
     with pytest.raises(FencedInstanceIdError):
         source.poll(10, 5)
