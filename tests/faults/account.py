@@ -45,6 +45,8 @@ class Evidence:
     """When a worker died or was evicted: what may be repeated follows from it (at-least-once)."""
     silences_ms: Sequence[int] = ()
     """When a worker was cut off or frozen, and lived: what it held then may come from it and from its successor."""
+    refusals_ms: Sequence[int] = ()
+    """When a commit was refused: a group whose members join takes none, so what a death then repeats reaches back."""
     exactly_once: bool = False
     slack_ms: int = 0
     """For a loaded machine, on which a commit that is due waits for its turn."""
@@ -152,20 +154,19 @@ def _too_often(
         return sorted(repeated)
     deaths = sorted([*evidence.deaths_ms, *evidence.silences_ms])
     sent_ms = {record.place: record.sent_ms for record in evidence.sent}
-    oldest = {death: _oldest_unfinished(evidence, ends, death) for death in deaths}
+    recent = {death: _uncommitted_since(evidence, death) for death in deaths}
+    oldest = {death: _oldest_unfinished(evidence, ends, recent[death]) for death in deaths}
     beyond = []
     for place, records in repeated.items():
         for first, second in itertools.pairwise(records):
             between = deaths[bisect.bisect_left(deaths, first.timestamp_ms) :]
             between = [death for death in between if death <= second.timestamp_ms]
             allowed = any(
-                first.timestamp_ms >= death - COMMIT_EVERY_MS - evidence.slack_ms
-                or place[1] >= oldest[death].get(place[0], 2**63)
+                first.timestamp_ms >= recent[death] or place[1] >= oldest[death].get(place[0], 2**63)
                 for death in between
             )
             held = any(
-                sent_ms.get(place, 0) <= silence <= second.timestamp_ms
-                and first.timestamp_ms >= silence - COMMIT_EVERY_MS - evidence.slack_ms
+                sent_ms.get(place, 0) <= silence <= second.timestamp_ms and first.timestamp_ms >= recent[silence]
                 for silence in evidence.silences_ms
             )
             if not (allowed or held):
@@ -173,10 +174,19 @@ def _too_often(
     return sorted(set(beyond))
 
 
-def _oldest_unfinished(evidence: Evidence, ends: Mapping[Place, Sequence[Seen]], death_ms: int) -> dict[int, int]:
-    """Per partition the first record that was not finished a second before the death: behind it all may be repeated."""
+def _uncommitted_since(evidence: Evidence, death_ms: int) -> int:
+    """From when on what was published may not have been committed by the death."""
+    since, step = death_ms, COMMIT_EVERY_MS + evidence.slack_ms
+    for refusal in sorted((moment for moment in evidence.refusals_ms if moment < death_ms), reverse=True):
+        if since - refusal > step:
+            break
+        since = refusal
+    return since - step
+
+
+def _oldest_unfinished(evidence: Evidence, ends: Mapping[Place, Sequence[Seen]], recent: int) -> dict[int, int]:
+    """Per partition the first record that was not finished at `recent` (ms): behind it all may be repeated."""
     oldest: dict[int, int] = {}
-    recent = death_ms - COMMIT_EVERY_MS - evidence.slack_ms
     for record in evidence.sent:
         partition, offset = record.place
         if record.fate != SUPERSEDED and record.place in ends and ends[record.place][0].timestamp_ms >= recent:

@@ -298,6 +298,7 @@ def _evidence(
         open_transactions=hanging,
         deaths_ms=[*scene.fleet.deaths_ms, *evictions],
         silences_ms=scene.silences_ms,
+        refusals_ms=[_moment(line) for line in scene.fleet.lines("commit_failed")],
         exactly_once=scene.shape.exactly_once,
         slack_ms=SLACK_MS,
         scores=scores if scene.shape.compare_scores else {},

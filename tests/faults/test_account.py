@@ -114,6 +114,16 @@ def test_duplicated_with_at_least_once_needs_a_death_close_behind_or_an_unfinish
     assert wrong(late) == set()
 
 
+def test_what_was_published_while_commits_were_refused_may_come_again() -> None:
+    again = with_also(
+        _out(4, "c", offset=4, at=9_000), _out(5, "c", None, offset=5, at=9_001), deaths_ms=[BEGAN + 3_000]
+    )
+    assert wrong(again) == {"duplicated"}
+    refused = [BEGAN + at for at in (500, 1_000, 1_500, 2_000, 2_500)]
+    assert wrong(replace(again, refusals_ms=refused)) == set()
+    assert wrong(replace(again, refusals_ms=[BEGAN + 500, BEGAN + 2_500])) == {"duplicated"}, "with a gap between"
+
+
 def test_duplicated_by_a_worker_that_was_only_silent_is_what_it_held_then() -> None:
     again = with_also(_out(4, "c", offset=4, at=9_000), _out(5, "c", None, offset=5, at=9_001))
     assert wrong(replace(again, silences_ms=[BEGAN + 5])) == set(), "sent, and not yet published, when it fell silent"
