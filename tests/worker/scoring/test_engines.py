@@ -251,3 +251,18 @@ def test_attractiveness_buckets(value: float, bucket: str) -> None:
 @pytest.mark.parametrize(("relative", "bucket"), [(0.0, "low"), (0.8, "medium"), (1.19, "medium"), (1.2, "high")])
 def test_ctr_buckets(relative: float, bucket: str) -> None:
     assert ctr_bucket(relative, (0.8, 1.2)) == bucket
+
+
+def test_an_encoder_that_is_loaded_already_is_not_loaded_again(rig: Rig) -> None:
+    made: list[str] = []
+
+    def make(item: Bundle) -> Runner:
+        made.append(item.manifest.name)
+        return Runner(item)
+
+    beside = Engines({"ctr": [CTR]}, {ENCODER.digest: ENCODER}, make, "ocr-1", rig.engines.encoders)
+    assert made == ["clicker"]
+    (scored,) = beside.score([Prepared({(2, 2): np.full((2, 2, 3), 255, np.uint8)}, {}, frozenset({"ctr"}))])
+    assert scored.parts["ctr"] == rig.score(255)[0].parts["ctr"]
+    assert rig.runners["encoder"].batches == [1, 1]
+    assert beside.digests["ctr"] == rig.engines.digests["ctr"]
