@@ -112,6 +112,11 @@ class Revisions:
             name for name, staged in self._staged.items() if staged.known.place.partition in partitions
         ]:
             del self._staged[creative_id]
+        # The other worker's entry in Redis decides better than what this one can't be sure of.
+        for creative_id in [
+            name for name, staged in self._unsure.items() if staged.known.place.partition in partitions
+        ]:
+            del self._unsure[creative_id]
 
     def _newest(self, creative_id: str, origin: Origin) -> _Known | None:
         if (unsure := self._unsure.pop(creative_id, None)) is not None:
