@@ -30,6 +30,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition  # noqa: E402
 
 from tools.stack import Stack  # noqa: E402
 from training.synthetic import creatives  # noqa: E402
+from worker.commands.backends import Runners  # noqa: E402
 from worker.commands.compose import load_engines  # noqa: E402
 from worker.intake.decode import DecoderPool  # noqa: E402
 from worker.pipeline.job import canonical_copy  # noqa: E402
@@ -70,7 +71,7 @@ def samples(count: int) -> list[Sample]:
 def engine_rate(items: list[Sample], batch_size: int) -> float:
     """Creatives per second of the engines alone."""
     settings = load(None, os.environ).settings
-    engines = load_engines(settings, "benchmark")
+    engines = load_engines(settings, Runners(settings), "benchmark")
     pool = DecoderPool(2, engines.sizes)
     try:
         prepared = [

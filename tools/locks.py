@@ -8,7 +8,7 @@ from tools.install import ROOT, run, uv
 
 # Lock → what it is made of: pyproject.toml with extras, or requirements.
 LOCKS: dict[str, tuple[str, ...]] = {
-    "serve": ("--extra", "tracing", "pyproject.toml"),
+    "serve": ("--extra", "tracing", "--extra", "gpu", "--extra", "signing", "pyproject.toml"),
     "training": ("--extra", "export", "pyproject.toml"),
     "build": ("setuptools>=77", "uv>=0.9"),
     "sbom": ("cyclonedx-bom>=7",),

@@ -275,6 +275,28 @@ class Served(_Group):
     )
 
 
+class TensorRt(_Group):
+    """TensorRT, where it serves: which of its two modules, and how engines are built."""
+
+    module: Literal["auto", "tensorrt", "tensorrt_rtx"] = Field(
+        default="auto", description="auto: tensorrt (data-centre GPUs) where it is installed, else tensorrt_rtx."
+    )
+    missing_engine: Literal["build", "refuse"] = Field(
+        default="build",
+        description="An engine that isn't there yet: build it at the start (minutes), or refuse it; with backend auto a "
+        "refused one is served by ONNX Runtime.",
+    )
+    workspace_mib: int = Field(
+        default=0, ge=0, le=1_048_576, description="Most scratch memory while building; 0: as TensorRT likes."
+    )
+    version_compatible: bool = Field(
+        default=False, description="Build engines that later minor versions of TensorRT load too; slower."
+    )
+    hardware: Literal["same", "ampere+"] = Field(
+        default="same", description="same: engines for one compute capability; ampere+: for Ampere and later; slower."
+    )
+
+
 class Tracing(_Group):
     """Traces by OpenTelemetry; needs the extra `adscore[tracing]`, which the image has."""
 
@@ -345,6 +367,7 @@ class Settings(_Group):
     http: Http = Http()
     log: Log = Log()
     served: Served = Served()
+    tensorrt: TensorRt = TensorRt()
     tracing: Tracing = Tracing()
     drain: Drain = Drain()
     dlq: Dlq = Dlq()

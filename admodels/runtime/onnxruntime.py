@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the runner that needs no GPU."""
+"""ONNX Runtime: the runner that needs no GPU, and that can use one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from admodels.runtime.runner import EngineError, EngineMemoryError
 
-
+_GPU, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # ONNX Runtime has no kind of its own for it: what its arena, and the C++ allocator under it, say.
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 
@@ -22,12 +22,12 @@ class OnnxRuntimeRunner:
         model: the serialised ONNX graph, weights embedded (checked bytes, never a path).
         threads: threads of one operator; 0 takes one per core.
         spin: whether idle threads spin. Off by default: spinning takes the cores that decoding and OCR need.
+        gpu: run by CUDA; EngineError where that can't be had, for a session that falls back to the CPU says nothing.
     """
 
-    backend = "onnxruntime"
     thread_safe = True
 
-    def __init__(self, model: bytes, *, threads: int = 0, spin: bool = False) -> None:
+    def __init__(self, model: bytes, *, threads: int = 0, spin: bool = False, gpu: bool = False) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -35,11 +35,19 @@ class OnnxRuntimeRunner:
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
         try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(model, options, providers=[_GPU, _CPU] if gpu else [_CPU])
         except Exception as error:
             raise EngineError(f"ONNX Runtime can't load the model: {type(error).__name__}") from error
+        if gpu and _GPU not in self._session.get_providers():
+            raise EngineError("ONNX Runtime can't use the GPU: its CUDA libraries don't load")
+        self.backend = "onnxruntime-cuda" if gpu else "onnxruntime"
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self.outputs = tuple(item.name for item in self._session.get_outputs())
+
+    @staticmethod
+    def can_use_gpu() -> bool:
+        """Whether the installed ONNX Runtime is the one for CUDA."""
+        return _GPU in ort.get_available_providers()
 
     def infer(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the graph once.

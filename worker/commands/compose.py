@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,9 +10,9 @@ from typing import TypeVar
 
 import structlog
 
-from admodels.contract.bundle import MODEL, Bundle, BundleError
-from admodels.runtime.onnxruntime import OnnxRuntimeRunner
+from admodels.contract.bundle import Bundle, BundleError
 from admodels.runtime.runner import EngineError, EngineLostError, Runner
+from worker.commands.backends import Runners
 from worker.commands.bundles import load_encoders, load_heads, trusted
 from worker.commands.candidates import load_candidates
 from worker.delivery.cache import MemoryCache, RedisCache, ScoreCache
@@ -70,13 +69,13 @@ def scoring_flow(
                 timeout_seconds=settings.ocr.timeout_seconds,
             )
             stack.callback(ocr.close)
-            engines = load_engines(settings, ocr.identity, metrics)
+            runners = Runners(settings)
+            engines = load_engines(settings, runners, ocr.identity, metrics)
             _refuse_slow(engines.warm(settings.batch.max_size), settings)
             candidates = None
             if with_candidates:
                 # One CPU thread for the candidates' own models: live work keeps the others.
-                make = functools.partial(_runner, threads=1, metrics=metrics)
-                candidates = load_candidates(settings, engines, ocr.identity, make)
+                candidates = load_candidates(settings, engines, ocr.identity, _metered(runners, 1, metrics))
             language.warm()
         except (BundleError, EngineError, EngineLostError) as error:
             raise FatalError(str(error), exit_code=3) from error
@@ -143,23 +142,20 @@ def _refuse_slow(seconds: float, settings: Settings) -> None:
         )
 
 
-def load_engines(settings: Settings, ocr_identity: str, metrics: Metrics | None = None) -> Engines:
+def load_engines(settings: Settings, runners: Runners, ocr_identity: str, metrics: Metrics | None = None) -> Engines:
     """The engines of the configured heads. Raises BundleError, EngineError, or FatalError for a missing backend."""
-    if settings.backend not in ("auto", "onnxruntime"):
-        raise FatalError(
-            f"ADSCORE_BACKEND={settings.backend} isn't part of this build; `auto` or `onnxruntime` serve on the CPU",
-            exit_code=3,
-        )
     signed = trusted(settings.models.public_key)
     heads = load_heads(settings.models.dir, {head: getattr(settings.models, head) for head in HEADS}, signed)
-    make = functools.partial(_runner, threads=settings.pipeline.engine_threads, metrics=metrics)
+    make = _metered(runners, settings.pipeline.engine_threads, metrics)
     return Engines(heads, load_encoders(settings.models.dir, heads, signed), make, ocr_identity)
 
 
-def _runner(bundle: Bundle, threads: int, metrics: Metrics | None) -> Runner:
-    runner = OnnxRuntimeRunner(bundle.files[MODEL], threads=threads)
-    manifest = bundle.manifest
-    return MeteredRunner(runner, manifest.name, manifest.version, metrics) if metrics else runner
+def _metered(runners: Runners, threads: int, metrics: Metrics | None) -> Callable[[Bundle], Runner]:
+    def make(bundle: Bundle) -> Runner:
+        runner, manifest = runners.make(bundle, threads=threads), bundle.manifest
+        return MeteredRunner(runner, manifest.name, manifest.version, metrics) if metrics else runner
+
+    return make
 
 
 @contextmanager

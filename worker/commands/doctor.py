@@ -90,6 +90,43 @@ def _engines(settings: Settings) -> Iterator[Check]:
         yield Check("models", "ok", f"{', '.join(found)}: every file checked, every model loaded")
 
 
+def _tensorrt(settings: Settings) -> Iterator[Check]:
+    """Which backend will serve; on a GPU, whether each engine is there and good."""
+    from admodels.contract.bundle import BundleError
+    from admodels.runtime import cuda, engine_store, tensorrt_module
+    from admodels.runtime.runner import EngineError
+    from worker.commands import backends, building
+
+    sm = cuda.compute_capability()
+    if settings.backend in ("onnxruntime", "openvino") or (sm is None and settings.backend == "auto"):
+        served = "onnxruntime" if settings.backend == "auto" else settings.backend
+        yield Check("engines", "ok", f"{served} serves")
+        return
+    try:
+        if sm is None:
+            raise tensorrt_module.TensorRtUnavailableError(backends.NO_GPU)
+        trt = tensorrt_module.load(settings.tensorrt.module)
+        bundles, encoders = building.serving(settings)
+    except tensorrt_module.TensorRtUnavailableError as error:
+        status: Literal["warn", "fail"] = "fail" if settings.backend == "tensorrt" else "warn"
+        yield Check("engines", status, "TensorRT can't serve here", str(error))
+        return
+    except (BundleError, FatalError):
+        return  # told under `models`
+    lacking = []
+    for bundle in bundles:
+        plan = backends.Plan.of(settings, trt, sm, bundle, encoders)
+        try:
+            if engine_store.load(plan.place, plan.key) is None:
+                lacking.append(bundle.label)
+        except EngineError as error:
+            yield Check("engines", "warn", str(error), "`adscore models build` builds it again")
+    if lacking:
+        yield Check("engines", "warn", f"no engine yet: {', '.join(lacking)}", "`adscore models build` makes them")
+    else:
+        yield Check("engines", "ok", f"{trt.__name__} {tensorrt_module.version(trt)} on compute capability {sm}")
+
+
 def _kafka(settings: Settings) -> Iterator[Check]:
     from worker.commands.topics import described, differences, policies
 
@@ -188,6 +225,7 @@ def _tracing(settings: Settings) -> Iterator[Check]:
 EXAMINATIONS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     _gpu,
     _engines,
+    _tensorrt,
     _kafka,
     _redis,
     _ocr,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ MIB = 1024 * 1024
 
 @click.group()
 def models() -> None:
-    """List the bundles, or check every file of them."""
+    """List the bundles, check every file of them, or build their engines."""
 
 
 @models.command("list")
@@ -61,6 +62,21 @@ def verify() -> None:
         else:
             click.echo(f"ok  {label}")
     if any(bad.values()):
+        raise click.exceptions.Exit(edge.FAILED)
+
+
+@models.command()
+@click.option(
+    "--sm", metavar="X.Y", help="Build for this compute capability, like 8.6, and not for the GPU that is here."
+)
+def build(sm: str | None) -> None:
+    """Build the TensorRT engines of the bundles that serve; what is there already is left."""
+    if sm is not None and not re.fullmatch(r"\d{1,2}\.\d", sm, re.ASCII):
+        raise click.BadParameter(f"{sm!r} isn't a compute capability like 8.6", param_hint="--sm")
+    # Imported here so that `list` and `verify` need nothing of a GPU.
+    from worker.commands.building import build_all
+
+    if build_all(edge.settings(), sm):
         raise click.exceptions.Exit(edge.FAILED)
 
 

@@ -1,0 +1,142 @@
+"""An engine is loaded only as it was built, for what it was built for."""
+
+import dataclasses
+import json
+import multiprocessing
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from admodels.runtime import engine_store
+from admodels.runtime.engine_store import DIGESTS, PLAN, EngineKey
+from admodels.runtime.runner import EngineError
+
+KEY = EngineKey("tensorrt", "11.4.0", "9.0", "fp16", "ab" * 32, ({"batch": (1, 8, 16)},), {"workspace_mib": 0})
+BYTES = bytes(range(256)) * 64
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    folder = tmp_path / "dbafn" / "1" / "engines" / KEY.folder
+    engine_store.save(folder, KEY, BYTES, b"timings")
+    return folder
+
+
+def test_it_comes_back_as_it_was(place: Path) -> None:
+    assert place.name == "sm90-trt11.4.0-fp16"
+    assert engine_store.load(place, KEY) == BYTES
+    assert engine_store.timings(place) == b"timings"
+    assert sorted(item.name for item in place.parent.iterdir()) == [KEY.folder]
+
+
+def test_none_is_there_yet(tmp_path: Path) -> None:
+    assert engine_store.load(tmp_path / "nothing", KEY) is None
+    assert engine_store.timings(tmp_path / "nothing") == b""
+
+
+@pytest.mark.parametrize("at", [0, 1, 5_000, len(BYTES) - 1])
+def test_a_flipped_bit_is_refused(place: Path, at: int) -> None:
+    data = bytearray(BYTES)
+    data[at] ^= 1
+    (place / PLAN).write_bytes(data)
+    with pytest.raises(EngineError, match=r"dbafn/1/sm90.*isn't the file that was built.*models build"):
+        engine_store.load(place, KEY)
+
+
+@pytest.mark.parametrize("cut", [0, 1, len(BYTES) - 1])
+def test_a_truncated_engine_is_refused(place: Path, cut: int) -> None:
+    (place / PLAN).write_bytes(BYTES[:cut])
+    with pytest.raises(EngineError, match="isn't the file"):
+        engine_store.load(place, KEY)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sm": "8.6"}, "another compute capability"),
+        ({"version": "11.3.0"}, "another TensorRT version"),
+        ({"module": "tensorrt_rtx"}, "another module"),
+        ({"onnx_sha256": "cd" * 32}, "another graph"),
+        ({"precision": "fp32"}, "another precision"),
+        ({"shapes": ({"batch": (1, 8, 32)},)}, "another shapes"),
+        ({"options": {"workspace_mib": 1}}, "another options"),
+    ],
+)
+def test_an_engine_for_something_else_is_refused(place: Path, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(EngineError, match=said):
+        engine_store.load(place, dataclasses.replace(KEY, **change))
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000])
+def test_odd_digests_are_refused(place: Path, text: bytes) -> None:
+    (place / DIGESTS).write_bytes(text)
+    with pytest.raises(EngineError, match=r"engine\.json"):
+        engine_store.load(place, KEY)
+
+
+@pytest.mark.parametrize("name", [PLAN, DIGESTS])
+def test_a_missing_file_and_a_link_are_refused(place: Path, name: str) -> None:
+    kept = (place / name).read_bytes()
+    (place / name).unlink()
+    with pytest.raises(EngineError, match="No such file"):
+        engine_store.load(place, KEY)
+    (place.parent / "elsewhere").write_bytes(kept)
+    (place / name).symlink_to(place.parent / "elsewhere")
+    with pytest.raises(EngineError, match="models build"):
+        engine_store.load(place, KEY)
+
+
+def test_a_new_engine_takes_the_old_ones_place(place: Path) -> None:
+    engine_store.save(place, KEY, b"newer", b"")
+    assert engine_store.load(place, KEY) == b"newer"
+    assert sorted(item.name for item in place.iterdir()) == sorted([PLAN, DIGESTS, engine_store.TIMINGS])
+
+
+def _save_on_a_full_disk(place: Path, answers: Any) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+    try:
+        engine_store.save(place, KEY, BYTES, b"")
+    except OSError as error:
+        answers.put(error.strerror)
+
+
+def test_a_full_disk_leaves_what_was_there(place: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    child = context.Process(target=_save_on_a_full_disk, args=(place, answers))
+    child.start()
+    assert answers.get(timeout=20) == "File too large"
+    child.join(20)
+    assert engine_store.load(place, KEY) == BYTES
+    assert [item.name for item in place.parent.iterdir()] == [KEY.folder]
+
+
+def _build(place: Path, answers: Any) -> None:
+    with engine_store.one_builder(place):
+        if engine_store.load(place, KEY) is None:
+            time.sleep(0.2)
+            engine_store.save(place, KEY, BYTES, b"")
+            answers.put("built")
+        else:
+            answers.put("found")
+
+
+def test_of_two_builders_one_builds_and_the_other_finds(tmp_path: Path) -> None:
+    place = tmp_path / "dbafn" / "1" / "engines" / KEY.folder
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    children = [context.Process(target=_build, args=(place, answers)) for _ in range(3)]
+    for child in children:
+        child.start()
+    told = sorted(answers.get(timeout=20) for _ in children)
+    for child in children:
+        child.join(20)
+    assert told == ["built", "found", "found"]
+
+
+def test_the_digests_say_all_that_decides(place: Path) -> None:
+    told = json.loads((place / DIGESTS).read_text())
+    assert told.keys() == {"format", "sha256", *(field.name for field in dataclasses.fields(EngineKey))}

@@ -1,0 +1,57 @@
+"""What serves where there is no GPU, and which shapes an engine is built for."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from admodels.contract.bundle import load_bundle
+from admodels.runtime import cuda
+from worker.commands.backends import Runners, profiles_of
+from worker.errors import FatalError
+from worker.settings import Settings
+
+MODELS = Path(__file__).resolve().parents[3] / "models"
+without_gpu = pytest.mark.skipif(cuda.compute_capability() is not None, reason="what a machine without a GPU says")
+
+
+def settings(**more: Any) -> Settings:
+    return Settings.model_validate({"pipeline": {"engine_threads": 1}, **more})
+
+
+@without_gpu
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
+def test_onnx_runtime_serves_on_a_cpu(backend: str) -> None:
+    made = Runners(settings(backend=backend)).make(load_bundle(MODELS / "dbafn" / "1"), threads=1)
+    assert made.backend == "onnxruntime"
+
+
+def test_openvino_serves_when_it_is_asked_for() -> None:
+    made = Runners(settings(backend="openvino")).make(load_bundle(MODELS / "dbafn" / "1"), threads=1)
+    assert made.backend == "openvino"
+
+
+def test_openvino_that_isnt_installed_is_told_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FatalError, match=r"pip install 'adscore\[openvino\]'") as told:
+        Runners(settings(backend="openvino"))
+    assert told.value.exit_code == 3
+
+
+@without_gpu
+def test_tensorrt_without_a_gpu_is_told_with_the_mend() -> None:
+    with pytest.raises(FatalError, match="nvidia-smi") as told:
+        Runners(settings(backend="tensorrt"))
+    assert told.value.exit_code == 3
+
+
+def test_a_head_is_as_long_as_its_text_encoder_reads() -> None:
+    encoder, head = load_bundle(MODELS / "minilm" / "1"), load_bundle(MODELS / "dbafn" / "1")
+    small, full = profiles_of(head, {encoder.digest: encoder}, 32)
+    assert (small["batch"].usual, small["batch"].most) == (1, 4)
+    assert (full["batch"].least, full["batch"].usual, full["batch"].most) == (1, 32, 32)
+    assert encoder.manifest.text is not None
+    assert small["length"].most == full["length"].most == encoder.manifest.text.max_tokens
+    (only,) = profiles_of(head, {encoder.digest: encoder}, 4)
+    assert only["batch"].most == 4
