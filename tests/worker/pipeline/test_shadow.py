@@ -101,7 +101,8 @@ class Rig:
         return self.metrics.shadow.labels(outcome)._value.get()
 
     def published(self, count: int) -> list[dict[str, Any]]:
-        eventually(lambda: self.count("published") == count)
+        # The first event loads the language identifier, which takes seconds on loaded cores.
+        eventually(lambda: self.count("published") == count, 30)
         return [orjson.loads(message.value or b"") for message in self.outbox.sent]
 
 
@@ -185,7 +186,7 @@ def test_a_failure_is_counted_and_the_next_one_is_scored(make: Any, defect: str)
     eventually(lambda: rig.count("failed") == 1)
     rig.engines.fails, rig.engines.raises, rig.outbox.error = set(), None, None
     rig.offer(2)
-    eventually(lambda: rig.count("published") == 1)
+    rig.published(1)
     assert (rig.count("failed"), rig.count("dropped")) == (1, 0)
 
 
