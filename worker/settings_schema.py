@@ -289,8 +289,8 @@ class TensorRt(_Group):
     workspace_mib: int = Field(
         default=0, ge=0, le=1_048_576, description="Most scratch memory while building; 0: as TensorRT likes."
     )
-    version_compatible: bool = Field(
-        default=False, description="Build engines that later minor versions of TensorRT load too; slower."
+    versions: Literal["same", "later"] = Field(
+        default="same", description="same: engines for this version; later: for later minor versions too; slower."
     )
     hardware: Literal["same", "ampere+"] = Field(
         default="same", description="same: engines for one compute capability; ampere+: for Ampere and later; slower."

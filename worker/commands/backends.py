@@ -132,7 +132,7 @@ class Plan:
         options = BuildOptions(
             sm="current" if sm == current else sm,
             workspace_mib=wanted.workspace_mib,
-            version_compatible=wanted.version_compatible,
+            version_compatible=wanted.versions == "later",
             hardware=wanted.hardware,
         )
         profiles = profiles_of(bundle, encoders, settings.batch.max_size)
