@@ -15,7 +15,13 @@ from typing import Any
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
-from kafka.errors import CoordinatorNotAvailableError, KafkaConnectionError, KafkaError, RetriableError
+from kafka.errors import (
+    CoordinatorNotAvailableError,
+    KafkaConnectionError,
+    KafkaError,
+    RetriableError,
+    UnknownBrokerIdError,
+)
 from kafka.future import Future
 from kafka.structs import MemberState, OffsetAndMetadata
 
@@ -26,6 +32,7 @@ HANDOVER_COMMIT_MS = 5_000
 REJOIN_SESSIONS = 2
 """After so many sessions a join that isn't answered is asked for again."""
 _PAUSE_SECONDS = 0.1
+_AWAY = (RetriableError, UnknownBrokerIdError)
 _SOON_SECONDS = 0.005
 _log = structlog.get_logger(__name__)
 
@@ -117,7 +124,7 @@ class Source:
             self._rejoining_since = 0.0
         try:
             polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
-        except RetriableError as error:
+        except _AWAY as error:
             _log.warning("poll_failed", error=type(error).__name__)
             self.on_network_thread(self._free_fetches)
             time.sleep(_PAUSE_SECONDS)

@@ -206,6 +206,8 @@ class Deliverer:
             self._publish_scored(item, outcome)
 
     def _wait_for_the_group(self, assignment: Assignment) -> None:
+        if self._is_member():
+            return
         self.unsettled += 1  # a drain that ends meanwhile isn't a clean one
         while not (self._is_member() or assignment.lost or self._closing.is_set()):
             time.sleep(CONFIRMED_EVERY_SECONDS)

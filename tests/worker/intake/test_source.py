@@ -5,7 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka.errors import CoordinatorNotAvailableError, FencedInstanceIdError, KafkaConnectionError
+from kafka.errors import (
+    CoordinatorNotAvailableError,
+    FencedInstanceIdError,
+    KafkaConnectionError,
+    UnknownBrokerIdError,
+)
 from kafka.future import Future
 from kafka.structs import MemberState
 
@@ -89,8 +94,9 @@ def source(consumer: Consumer) -> Source:
     return Source(consumer, "creatives", Ownership(nothing, nothing, nothing, nothing, nothing))  # type: ignore[arg-type]
 
 
-def test_brokers_out_of_reach_are_waited_for(consumer: Consumer, source: Source) -> None:
-    consumer.error = KafkaConnectionError("connection reset by peer")
+@pytest.mark.parametrize("away", [KafkaConnectionError, UnknownBrokerIdError])
+def test_brokers_out_of_reach_are_waited_for(consumer: Consumer, source: Source, away: type[Exception]) -> None:
+    consumer.error = away("connection reset by peer")
     assert source.poll(10, 5) == []
     assert consumer._fetcher._nodes_with_pending_fetch_requests == set(), "its partitions would stand still"
     consumer.error = FencedInstanceIdError()
