@@ -17,7 +17,6 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.errors import (
     CoordinatorNotAvailableError,
-    KafkaConnectionError,
     KafkaError,
     RetriableError,
     UnknownBrokerIdError,
@@ -25,15 +24,13 @@ from kafka.errors import (
 from kafka.future import Future
 from kafka.structs import MemberState, OffsetAndMetadata
 
+from worker.intake.membership import Membership
 from worker.types import Origin, Record
 
 REJOIN_POLL_MS = 100
 HANDOVER_COMMIT_MS = 5_000
-REJOIN_SESSIONS = 2
-"""After so many sessions a join that isn't answered is asked for again."""
 _PAUSE_SECONDS = 0.1
 _AWAY = (RetriableError, UnknownBrokerIdError)
-_SOON_SECONDS = 0.005
 _log = structlog.get_logger(__name__)
 
 
@@ -107,29 +104,24 @@ class Source:
         # minutes.
         consumer.partitions_for_topic(topic)
         consumer.subscribe([topic], listener=ownership)
-        self._session_seconds = consumer.config["session_timeout_ms"] / 1000
-        self._generation: int | None = None
-        self._joined_at = self._rejoining_since = 0.0
+        self._membership = Membership(consumer)
 
     def poll(self, timeout_ms: int, max_records: int) -> list[Record]:
         """Received records, in order per partition. Also drives the group's membership: call it often.
 
         Brokers that are away or out of reach are waited for: then nothing is received.
         """
-        if self._consumer._coordinator.need_rejoin():
+        if self._membership.joins():
             # A poll without time to spare never joins again, and a full pipeline polls like that.
             timeout_ms = max(timeout_ms, REJOIN_POLL_MS)
-            self._rejoin()
-        else:
-            self._rejoining_since = 0.0
         try:
             polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
         except _AWAY as error:
             _log.warning("poll_failed", error=type(error).__name__)
-            self.on_network_thread(self._free_fetches)
+            self._membership.poll_failed()
             time.sleep(_PAUSE_SECONDS)
             return []
-        self._note_generation()
+        self._membership.polled()
         return [
             Record(
                 Origin(message.topic, message.partition, message.offset, max(0, message.timestamp)),
@@ -141,56 +133,10 @@ class Source:
             for message in messages
         ]
 
-    def _free_fetches(self) -> None:
-        """A request to fetch that fails while it is sent (the connection has just ended) leaves its broker marked as
-        busy for ever in kafka-python, and its partitions stand still. To fetch twice does no harm."""
-        self._consumer._fetcher._nodes_with_pending_fetch_requests.clear()
-
-    def _rejoin(self) -> None:
-        self.on_network_thread(self._keep_join)
-        now = time.monotonic()
-        self._rejoining_since = self._rejoining_since or now
-        if now - self._rejoining_since > REJOIN_SESSIONS * self._session_seconds:
-            # kafka-python waits for the answer for over five minutes, also of a coordinator that hangs or is another
-            # by now. To ask again does no harm.
-            _log.warning("joins_anew")
-            self._rejoining_since = now
-            self.on_network_thread(self._give_join_up)
-
-    def _give_join_up(self) -> None:
-        coordinator = self._consumer._coordinator
-        connection = self._consumer._manager._conns.get(coordinator.coordinator_id)
-        coordinator._join_task = None
-        coordinator.coordinator_dead("it doesn't answer the request to join")
-        if connection is not None:
-            connection.close(KafkaConnectionError("the request to join is given up"))
-
-    def _note_generation(self) -> None:
-        generation = self._consumer.group_metadata().generation_id
-        if generation != self._generation:
-            self._generation, self._joined_at = generation, time.monotonic()
-
     @property
     def is_member(self) -> bool:
         """Whether the group has confirmed this member within its session. If not, another may own its partitions."""
-        coordinator = self._consumer._coordinator
-        if coordinator.state == MemberState.REBALANCING:
-            return True  # until the group has settled nobody else has them
-        if coordinator.state != MemberState.STABLE:
-            return False
-        confirmed = max(coordinator.heartbeat.last_receive, self._joined_at)
-        return bool(time.monotonic() - confirmed <= self._session_seconds)
-
-    def _keep_join(self) -> None:
-        """kafka-python forgets a join that succeeded between two polls, and has the whole group join once more; on a
-        loaded machine that goes on for long. Give it back as one that is about to succeed."""
-        coordinator = self._consumer._coordinator
-        joined = coordinator._join_task
-        if joined is None or not joined.succeeded():
-            return
-        again = Future()
-        coordinator._join_task = again
-        self._consumer._net.call_later(_SOON_SECONDS, lambda: again.success(joined.value))
+        return self._membership.confirmed
 
     def position(self, partition: int) -> int | None:
         """The next offset to be received; None where the partition isn't owned any more."""

@@ -156,7 +156,7 @@ def test_a_member_is_who_was_confirmed_within_the_session(consumer: Consumer, so
     now = time.monotonic()
     assert source.is_member
     consumer._coordinator.heartbeat.last_receive = now - SESSION_SECONDS - 1
-    source._joined_at = now - SESSION_SECONDS - 1
+    source._membership._joined_at = now - SESSION_SECONDS - 1
     assert not source.is_member, "frozen, or cut off"
     consumer.generation = 2
     source.poll(0, 1)
