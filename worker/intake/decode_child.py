@@ -12,10 +12,10 @@ from typing import Any
 from PIL import Image
 
 from admodels.contract import preprocess
+from admodels.contract.ocr import grey_for_ocr, size_for_ocr
 from worker.intake import image_guard, sandbox
 from worker.intake.frames import Buffer, pack, serve
 from worker.intake.image_guard import RefusedError
-from worker.intake.ocr_image import grey_for_ocr, size_for_ocr
 
 OCR, PIXELS = 1, 2
 CPU_SECONDS = 2.0

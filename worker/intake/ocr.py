@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from admodels.contract.ocr import CONFIG, MIN_CONFIDENCE, PREPROCESSING, lines_of_words, text_of_lines
 from worker.errors import FatalError, OcrError
-from worker.intake import ocr_child, ocr_image
+from worker.intake import ocr_child
 from worker.intake.child import ChildDiedError, ChildHungError
 from worker.intake.children import ChildPool
 from worker.intake.cut import MAX_OCR_BYTES, cut_utf8
@@ -20,8 +22,6 @@ from worker.types import OcrBox, OcrResult
 ENGINES = ("pytesseract",)
 MAX_BOXES = 100
 MAX_BOX_CHARACTERS = 64
-MIN_CONFIDENCE = 0.5
-"""Below it, sparse-text mode reads letters into foliage. Of words on photographs, half of those above are right."""
 
 _GRACE_SECONDS = 5.0
 _MEMORY_FOLDER = "/dev/shm"  # noqa: S108  # a folder of our own is made inside
@@ -58,8 +58,7 @@ class OcrPool:
             self.close()
             raise FatalError(f"OCR: {ready['problem']}", exit_code=3)
         self.identity = (
-            f"{engine} tesseract-{ready['version']} {languages} {ocr_child.CONFIG} "
-            f"min-{MIN_CONFIDENCE:g} {ocr_image.PREPROCESSING}"
+            f"{engine} tesseract-{ready['version']} {languages} {CONFIG} min-{MIN_CONFIDENCE:g} {PREPROCESSING}"
         )
 
     def read(self, image: NDArray[np.uint8]) -> OcrResult:
@@ -92,22 +91,18 @@ def reading(words: list[list[Any]], height: int, width: int) -> OcrResult:
     Words below MIN_CONFIDENCE go. Text: lines from the top down and from the left, at most 8 KiB. Confidence: the mean
     over the words, None without any. Boxes: the first 100 words of the text.
     """
-    lines: dict[int, list[list[Any]]] = {}
-    for word in words:
-        if word[0].strip() and word[1] >= 100 * MIN_CONFIDENCE:
-            lines.setdefault(word[6], []).append(word)
-    ordered = sorted(lines.values(), key=lambda line: (min(word[3] for word in line), min(word[2] for word in line)))
+    ordered = lines_of_words(words)
     kept = [word for line in ordered for word in line]
     if not kept:
         return OcrResult("")
     return OcrResult(
-        text=cut_utf8("\n".join(" ".join(word[0].strip() for word in line) for line in ordered), MAX_OCR_BYTES),
+        text=cut_utf8(text_of_lines(ordered), MAX_OCR_BYTES),
         confidence=round(sum(word[1] for word in kept) / len(kept) / 100, 4),
         boxes=tuple(_box(word, height, width) for word in kept[:MAX_BOXES]),
     )
 
 
-def _box(word: list[Any], height: int, width: int) -> OcrBox:
+def _box(word: Sequence[Any], height: int, width: int) -> OcrBox:
     text, _, left, top, wide, high, _ = word
     x, y = min(max(left / width, 0.0), 1.0), min(max(top / height, 0.0), 1.0)
     return OcrBox(

@@ -21,10 +21,8 @@ from typing import Any
 
 import pytesseract
 
+from admodels.contract.ocr import CONFIG, words_of_table
 from worker.intake.frames import pack, serve
-
-CONFIG = "--psm 11 --dpi 150"
-"""Sparse text in any order: of the page modes the one that finds most words on ads."""
 
 _SIZE = struct.Struct("<II")
 _MEMORY_BYTES = 2 * 1024**3
@@ -62,30 +60,12 @@ def read(request: memoryview, languages: str, seconds: float, folder: Path) -> d
         return {"code": "ocr_timeout", "message": f"tesseract took over {seconds:g} s"}
     except Exception as error:  # noqa: BLE001  # whatever it is, it is this image's OCR that failed
         return {"code": "ocr_failed", "message": f"reading the image failed ({type(error).__name__})"}
-    return {"words": _words(table)}
+    return {"words": words_of_table(table)}
 
 
 def request_parts(height: int, width: int, pixels: memoryview) -> tuple[bytes, memoryview]:
     """The request for an image: uint8 height×width."""
     return _SIZE.pack(height, width), pixels
-
-
-def _words(table: dict[str, list[Any]]) -> list[list[Any]]:
-    if not table:
-        return []
-    lines = zip(table["block_num"], table["par_num"], table["line_num"], strict=True)
-    numbers: dict[tuple[int, int, int], int] = {}
-    rows = zip(
-        table["text"],
-        table["conf"],
-        table["left"],
-        table["top"],
-        table["width"],
-        table["height"],
-        (numbers.setdefault(line, len(numbers)) for line in lines),
-        strict=True,
-    )
-    return [[str(text), float(confidence), *where] for text, confidence, *where in rows if float(confidence) >= 0]
 
 
 def _ready(languages: str) -> dict[str, Any]:

@@ -18,8 +18,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from admodels.contract.ocr import PREPROCESSING
 from worker.errors import FatalError
-from worker.intake import ocr, ocr_image
+from worker.intake import ocr
 from worker.intake.ocr import OcrError, OcrPool, reading
 
 FONT = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
@@ -95,7 +96,7 @@ def test_a_view_that_is_not_contiguous_is_read_too(pool: OcrPool) -> None:
 @needs_tesseract
 def test_identity_names_all_that_changes_a_reading(pool: OcrPool) -> None:
     assert pool.identity.startswith("pytesseract tesseract-")
-    for part in (" eng ", "--psm 11", ocr_image.PREPROCESSING):
+    for part in (" eng ", "--psm 11", PREPROCESSING):
         assert part in pool.identity
 
 
