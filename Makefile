@@ -89,3 +89,7 @@ faults: setup ## play the fault matrix on a real cluster, an hour (CELLS="broker
 .PHONY: soak
 soak: setup ## a worker under load with a fault every 15 s (MINUTES=30 ARGS=… for tests.faults.soak)
 	@exec $(VENV) $(GUARD) $(VENV) -m tests.faults.soak --minutes $(or $(MINUTES),30) $(ARGS)
+
+.PHONY: results-quick
+results-quick: setup ## a small version of every table of docs/results: few rows, one seed, two epochs (DATA=folder of the sets)
+	@exec $(VENV) $(GUARD) $(VENV) -m training.results quick --data "$${DATA:-../shared/data}" --out runs/quick

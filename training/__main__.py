@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,60 @@ def evaluate(
     if predictions is not None:
         predictions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     click.echo(json.dumps(report) if as_json else _table(report))
+
+
+def _many(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that compare and ablate share."""
+    for option in (
+        click.argument("config", type=click.Path(path_type=Path, dir_okay=False)),
+        click.option("--root", type=_FOLDER, required=True, help="The data set's own folder."),
+        click.option("--out", type=_FOLDER, required=True, help="Where the runs go; finished ones are kept."),
+        click.option("--seeds", type=click.IntRange(1, 5), default=3, show_default=True),
+        click.option("--resamples", type=click.IntRange(min=20), default=1000, show_default=True),
+        click.option("--metric", help="What is compared. [default: the configuration's fit.monitor]"),
+        click.option("--epochs", type=click.IntRange(min=1), help="Fewer epochs than the configuration's."),
+        click.option("--rows", type=click.IntRange(min=1), help="About so many rows of the set, for a quick look."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table."),
+        _SKIP_BAD,
+    )[::-1]:
+        command = option(command)
+    return command
+
+
+@cli.command()
+@_many
+def compare(config: Path, **options: Any) -> None:
+    """Train CONFIG's model, its image-only and text-only forms, and early, late and MLP fusion on the same encoders;
+    tell them apart with 95 % intervals."""
+    from training.variants import compared
+
+    _tell_apart(config, compared, **options)
+
+
+@cli.command()
+@_many
+def ablate(config: Path, **options: Any) -> None:
+    """Train CONFIG's model with and without the parts that its paper's ablation takes away."""
+    from training.variants import ablated
+
+    _tell_apart(config, ablated, **options)
+
+
+def _tell_apart(
+    config: Path, variants: Callable[[configuration.Config], dict[str, configuration.Config]], *, root: Path, out: Path,
+    seeds: int, resamples: int, metric: str | None, epochs: int | None, rows: int | None, as_json: bool,
+    skip_bad: bool,
+) -> None:  # fmt: skip
+    checked = configuration.load(config)
+    shorter = checked.fit.model_copy(update={"epochs": epochs or checked.fit.epochs})
+    fewer = checked.data.model_copy(update={"limit": rows or checked.data.limit})
+    checked = checked.model_copy(update={"fit": shorter, "data": fewer})
+    from training import compare as comparing
+
+    named = metric or checked.fit.monitor or ""
+    plan = comparing.Plan(variants(checked), root, out, seeds, resamples, named)
+    outcome = comparing.compare(plan, _say, BadRows(skip=skip_bad, report=_say))
+    click.echo(json.dumps(outcome) if as_json else comparing.table(outcome))
 
 
 @cli.command()

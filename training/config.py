@@ -34,6 +34,8 @@ class DataConfig(_Strict):
     """Whether the photographs themselves, with their true fixations, are rows too (of generated creatives)."""
     mirrored: bool = False
     """Whether every training picture is also read mirrored (of data sets with pictures)."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read about so many rows, whole groups of them, always the same ones: for a quick look."""
     seed: int = Field(default=1, ge=0)
 
 

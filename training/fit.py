@@ -25,14 +25,18 @@ from training.place import Place
 from training.stores import Stores
 from training.tablestores import TableStores
 
+VALIDATION = "validation.npz"
+"""In RUN: the calibrated outputs on the validation rows, in their order."""
 LICENCE = "OSIE photographs and fixations: MIT; generated creatives: the project's own, Apache-2.0"
 
 
 def fit(
     config: Config, root: Path, out: Path, *, seed: int, command: str, report: Callable[[str], None],
-    place: Place = train.CPU, bad: BadRows | None = None,
+    place: Place = train.CPU, bad: BadRows | None = None, features: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Train as `config` says on `root` (the data set's folder); leaves `out`/best. Returns its metrics.
+
+    features: where encoded rows are kept; by default beside `out`, where runs on the same rows find them.
 
     A run that lies in `out` is continued; one of another configuration or seed raises ConfigError.
     """
@@ -41,7 +45,9 @@ def fit(
     encoders = SharedEncoders(MODELS, config.encoders.image, config.encoders.text)
     task = task_of(config)
     spec = spec_of(config, encoders, task)
-    stores = stores_of(config, spec, encoders, root, out.parent / "features", seed, bad or BadRows(), report)
+    stores = stores_of(
+        config, spec, encoders, root, features or out.parent / "features", seed, bad or BadRows(), report
+    )
     with place.first_alone():
         rows, tune, contrast, recorded = stores.training(), stores.tuning(), stores.contrast(), stores.recorded()
     torch.manual_seed(seed)
@@ -97,8 +103,10 @@ def _finish(config: Config, out: Path, stores: Stores | TableStores, place: Plac
         )
     unseen = train.predict(model, task, validation, size, place)
     before = task.measure(unseen, validation.labels, validation.extras)
-    after = task.measure(calibrate.calibrated(unseen, calibration), validation.labels, validation.extras)
+    calibrated = calibrate.calibrated(unseen, calibration)
+    after = task.measure(calibrated, validation.labels, validation.extras)
     metrics = {name: value for name, value in after.items() if name != "objective"}
+    np.savez(out / VALIDATION, allow_pickle=False, **calibrated)
     metrics |= {f"uncalibrated/{n}": v for n, v in before.items() if n in metrics and abs(v - metrics[n]) > 1e-9}
     kept = {"training": best.training, "recorded": best.recorded}
     checkpoint.save(out / "best", model, best.spec, served=served, metrics=metrics, **kept)

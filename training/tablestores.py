@@ -14,7 +14,7 @@ from training.batches import Rows
 from training.config import Config
 from training.datasets.catalogue import DATASETS
 from training.datasets.sample import BadRows, Record
-from training.datasets.splits import Split, digests, split
+from training.datasets.splits import Split, digests, groups, some, split
 from training.datasets.viewed import mirrored
 from training.encoded import encoded, shown
 from training.encoders import SharedEncoders
@@ -45,6 +45,12 @@ class TableStores:
     def validation(self) -> Rows:
         return self._rows(self._split.validation)
 
+    def validation_groups(self) -> list[str]:
+        """The group of every validation row: what is drawn together."""
+        owners = groups(self._records, self._pictures)
+        places = self._split.validation
+        return [owners[place] for place in places[self._readable[places]]]
+
     def contrast(self) -> None:
         """Only generated creatives have variants."""
         return
@@ -57,6 +63,8 @@ class TableStores:
     @cached_property
     def _records(self) -> list[Record]:
         records = list(DATASETS[self._config.dataset].records(self._root, self._bad))
+        if (limit := self._config.data.limit) is not None:
+            records = some(records, groups(records, digests(records)), limit)
         if self._config.data.mirrored:
             records += [_mirror(record) for record in records if record.picture is not None]
         return records

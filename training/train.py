@@ -59,7 +59,7 @@ def run(job: Job) -> dict[str, float]:
             measure(job.model, job.task, job.tune, job.fit.batch_size, job.place) if job.place.first else {}
         )
         state.epoch += 1
-        value = measured[job.task.monitor] if job.task.lower else -measured[job.task.monitor]
+        value = _watched(job.task, measured)
         if value < state.best:
             state.best, state.stale, state.best_metrics = value, 0, measured
             if job.place.first:
@@ -73,6 +73,14 @@ def run(job: Job) -> dict[str, float]:
             _write_log(job.out, state.history)
             job.report(f"epoch {state.epoch}: loss {losses['total']:.4f}, {job.task.monitor} {abs(value):.4f}")
     return state.best_metrics
+
+
+def _watched(task: Task, measured: Mapping[str, float]) -> float:
+    """What early stopping minimises. Raises ValueError where the tuning rows allow no such metric."""
+    if task.monitor not in measured:
+        there = ", ".join(sorted(measured))
+        raise ValueError(f"the tuning rows allow no {task.monitor!r}: choose another fit.monitor of {there}")
+    return measured[task.monitor] if task.lower else -measured[task.monitor]
 
 
 def measure(model: nn.Module, task: Task, rows: Rows, batch_size: int, place: Place = CPU) -> dict[str, float]:

@@ -56,3 +56,14 @@ def test_named_validation_rows_stay_so_and_mirrored_rows_only_train():
 def test_too_few_rows_are_an_error():
     with pytest.raises(DataError, match="2 rows leave none"):
         splits.split([record(0, "a"), record(1, "a")], ["", ""], 0)
+
+
+def test_a_quick_look_takes_whole_groups_and_always_the_same():
+    records = [record(n, f"test:{n // 3}") for n in range(300)]
+    owners = splits.groups(records, [""] * 300)
+    few = [r.row for r in splits.some(records, owners, 60)]
+    assert 60 <= len(few) <= 62
+    assert few == sorted(few) == [r.row for r in splits.some(records, owners, 60)]
+    assert all({n // 3 * 3, n // 3 * 3 + 1, n // 3 * 3 + 2} <= set(few) for n in few)
+    assert set(few) <= {r.row for r in splits.some(records, owners, 120)}
+    assert len(splits.some(records, owners, 1000)) == 300

@@ -8,6 +8,7 @@ validate on rows of their own. A set that names its validation rows keeps to the
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,20 @@ def groups(records: Sequence[Record], pictures: Sequence[str]) -> list[str]:
     return [find(own[0]) for own in names]
 
 
+def some(records: Sequence[Record], owners: Sequence[str], limit: int) -> list[Record]:
+    """About `limit` rows in their order, whole groups of them, chosen by the hash of their name; all where they are
+    fewer."""
+    order = sorted(set(owners), key=lambda owner: _hash(f"limit:{owner}"))
+    sizes = Counter(owners)
+    kept: set[str] = set()
+    for owner in order:
+        if limit <= 0:
+            break
+        kept.add(owner)
+        limit -= sizes[owner]
+    return [record for record, owner in zip(records, owners, strict=True) if owner in kept]
+
+
 def split(records: Sequence[Record], pictures: Sequence[str], seed: int) -> Split:
     """Deal the rows for a seed. Raises DataError when a part would be empty."""
     owners = groups(records, pictures)
@@ -81,7 +96,11 @@ def _names(record: Record, digest: str) -> list[str]:
 
 
 def _deal(name: str, purpose: str, parts: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{purpose}:{name}".encode()).digest()[:8]) % parts
+    return _hash(f"{purpose}:{name}") % parts
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
 
 
 def _digest(record: Record) -> str:
