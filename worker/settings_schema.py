@@ -130,8 +130,8 @@ class Models(_Group):
     )
     public_key: str = Field(
         default="",
-        description="PEM file of an Ed25519 public key: a bundle that isn't signed by it isn't loaded. Empty: signatures "
-        "aren't asked for.",
+        description="PEM file of an Ed25519 public key: a bundle that isn't signed by it isn't loaded. "
+        "Empty: signatures aren't asked for.",
     )
     attractiveness: Bundles = Field(default=("dbafn",), description="Bundles of the attractiveness head.")
     sentiment: Bundles = Field(default=("fgmfn",), description="Bundles of the sentiment head; their parts are merged.")
@@ -283,8 +283,8 @@ class TensorRt(_Group):
     )
     missing_engine: Literal["build", "refuse"] = Field(
         default="build",
-        description="An engine that isn't there yet: build it at the start (minutes), or refuse it; with backend auto a "
-        "refused one is served by ONNX Runtime.",
+        description="An engine that isn't there yet: build it at the start (minutes), or refuse it; with backend auto "
+        "a refused one is served by ONNX Runtime.",
     )
     workspace_mib: int = Field(
         default=0, ge=0, le=1_048_576, description="Most scratch memory while building; 0: as TensorRT likes."
