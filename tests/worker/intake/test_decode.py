@@ -10,7 +10,7 @@ import signal
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -225,11 +225,27 @@ def test_bombs_by_their_header_are_refused_without_a_child_dying(pool: DecoderPo
     assert pool.pids() == pids
 
 
-def test_over_two_seconds_of_cpu_is_a_bomb(pool: DecoderPool) -> None:
-    error = verdict(pool, many_scans(88, side=5_000, detail=6))
+EMPTY_CHUNK = struct.pack(">I", 0) + b"adSc" + struct.pack(">I", zlib.crc32(b"adSc"))
+SLOW: dict[str, Callable[[], bytes]] = {
+    "jpeg with 89 scans of 25 megapixels": lambda: many_scans(88, side=5_000, detail=6),
+    "png with 600,000 chunks": lambda: png(60, 40, EMPTY_CHUNK * 600_000),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_over_two_seconds_of_cpu_is_a_bomb(pool: DecoderPool, name: str) -> None:
+    error = verdict(pool, SLOW[name]())
     assert (error.code, error.attempts) == (Code.IMAGE_BOMB, 1)
     assert "2 s of CPU" in error.message
     assert pool.decode(encoded(picture(), "PNG"), ocr=False).width == 300
+
+
+def test_thousands_of_frames_cost_one(pool: DecoderPool) -> None:
+    """Decoding them all takes over the bound of CPU time several times."""
+    first, second = (Image.new("L", (1_000, 1_000), grey) for grey in (10, 200))
+    data = encoded(first, "GIF", save_all=True, append_images=[second], duration=50)
+    frame = data[data.rindex(b"\x21\xf9\x04") : -1]
+    assert pool.decode(data[:-1] + frame * 3_000 + b";", ocr=False).format == "GIF"
 
 
 def test_over_300_mb_is_a_bomb_and_the_child_is_replaced(pool: DecoderPool) -> None:
