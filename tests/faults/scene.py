@@ -18,6 +18,7 @@ from tests.faults.account import Account, Evidence, account, longest_silence
 from tests.faults.cluster import Cluster
 from tests.faults.fleet import Fleet, clean_environment, now_ms
 from tests.faults.load import SUPERSEDED, Load, Script
+from tests.faults.process import WorkerProcess
 from tests.faults.proxy import Proxy
 from tests.faults.watch import Watcher, commits, open_transactions, read_all
 from tools.local_stack import RUN
@@ -29,6 +30,7 @@ TRANSACTION_MS = 10_000
 PATIENCE_SECONDS = 100.0
 """Without any progress for so long, the scene gives up waiting; the account then says what is missing."""
 KILLED = 137
+NOBODY_LISTENED = 143
 SLACK_MS = 1_500
 WARM_RECORDS = 60
 LOGS = RUN / "faults"
@@ -142,6 +144,11 @@ class Scene:
         return began, min(self._passed(began).values()), rounds
 
 
+def _was_no_worker_yet(worker: WorkerProcess, status: int) -> bool:
+    """Whether a stop found the interpreter still loading, so that nobody was there to take it."""
+    return status == NOBODY_LISTENED and not worker.running.stderr
+
+
 class StuckError(Exception):
     """The scene doesn't go on. What is missing, the account says."""
 
@@ -180,7 +187,7 @@ def play(
         unexpected = [
             f"{status}: {worker.running.stderr[-600:]}"
             for number, (worker, status) in enumerate(scene.fleet.gone)
-            if status not in (shape.exits if number < len(exits) else {0})
+            if status not in (shape.exits if number < len(exits) else {0}) and not _was_no_worker_yet(worker, status)
         ]
         evidence = _evidence(scene, cluster, names, sent, scores)
         result = account(evidence)

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,23 @@ from tests.faults.process import wait_for
 from tests.faults.wire import publish, read_all
 
 DRAIN_SECONDS = 5.0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_stop_while_it_starts_is_clean_too(stack, topics, start_worker, number, status) -> None:
+    """As a rolling update that is rolled back does; 143 would say that somebody killed it."""
+    worker = start_worker(topics)
+    wait_for(lambda: _catches(worker.running.pid, signal.SIGTERM), "it never took the signal for its own", every=0.005)
+    assert not worker.running.stderr, "it had begun to log, so this shows nothing"
+    worker.signal(number)
+    assert worker.wait() == status, worker.told
+    assert not read_all(stack.bootstrap_servers, topics.output)
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler for the signal."""
+    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from worker.commands import kafka
 from worker.commands.compose import score_all, scoring_flow
-from worker.commands.worker import signals
+from worker.commands.worker import Signals
 from worker.delivery.cache import NoCache
 from worker.delivery.revisions import Revisions
 from worker.errors import CreativeError
@@ -26,14 +26,13 @@ from worker.types import Creative, Record, ScoredCreative, Withdrawal
 POLL_MS = 200
 
 
-def dry_run(settings: Settings, *, max_messages: int | None, until_idle: float | None) -> int:
+def dry_run(settings: Settings, noted: Signals, *, max_messages: int | None, until_idle: float | None) -> int:
     """Read from the group's committed offsets without joining it; the exit status. Raises FatalError."""
     revisions = Revisions(
         None, output_topic=settings.kafka.output_topic, keep_seconds=1, max_creatives=settings.redis.revision_max
     )
     stop = threading.Event()
     with (
-        signals() as noted,
         kafka.reached(settings.kafka),
         scoring_flow(settings, cache=NoCache(), metrics=Metrics()) as flow,
     ):

@@ -15,7 +15,7 @@ from worker.commands.compose import redis_link, score_cache, scoring_flow
 from worker.commands.served import ServedSample
 from worker.commands.topic_watch import TopicWatch
 from worker.commands.topics import described, max_message_bytes, policies
-from worker.commands.worker import signals, worker_name
+from worker.commands.worker import Signals, worker_name
 from worker.delivery.marks import Marks
 from worker.delivery.revisions import Revisions
 from worker.errors import FatalError
@@ -36,85 +36,84 @@ LEAVE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
-def serve(settings: Settings, *, max_messages: int | None, until_idle: float | None) -> int:
-    """Run the worker until it is stopped; the exit status. Raises FatalError."""
+def serve(settings: Settings, noted: Signals, *, max_messages: int | None, until_idle: float | None) -> int:
+    """Run the worker until `noted` stops it; the exit status. Raises FatalError."""
     transactional = settings.kafka.delivery == "exactly-once"
     metrics = Metrics()
-    with signals() as noted:
-        limits = RunLimits(
-            max_inflight=settings.pipeline.max_inflight,
-            drain_seconds=settings.drain.timeout_seconds,
-            transactional=transactional,
-            max_messages=max_messages,
-            until_idle_seconds=until_idle,
+    limits = RunLimits(
+        max_inflight=settings.pipeline.max_inflight,
+        drain_seconds=settings.drain.timeout_seconds,
+        transactional=transactional,
+        max_messages=max_messages,
+        until_idle_seconds=until_idle,
+    )
+    how = _delivery(settings)
+    warm: list[ScoringFlow] = []
+    with redis_link(settings, metrics) as link, ExitStack() as stack:
+        tracing = clients.tracing(settings)
+        stack.callback(tracing.close, LEAVE_SECONDS)
+        worker = Worker(limits, metrics, Suspects(Marks(link, settings.kafka.group_id)), tracing)
+        noted.on_stop(worker.stop)
+        stack.enter_context(_health(settings, metrics, worker, warm))
+        cache = score_cache(settings, link)
+        flow = stack.enter_context(
+            scoring_flow(
+                settings, cache=cache, metrics=metrics, on_fatal=worker.fail, tracing=tracing, with_candidates=True
+            )
         )
-        how = _delivery(settings)
-        warm: list[ScoringFlow] = []
-        with redis_link(settings, metrics) as link, ExitStack() as stack:
-            tracing = clients.tracing(settings)
-            stack.callback(tracing.close, LEAVE_SECONDS)
-            worker = Worker(limits, metrics, Suspects(Marks(link, settings.kafka.group_id)), tracing)
-            noted.on_stop(worker.stop)
-            stack.enter_context(_health(settings, metrics, worker, warm))
-            cache = score_cache(settings, link)
-            flow = stack.enter_context(
-                scoring_flow(
-                    settings, cache=cache, metrics=metrics, on_fatal=worker.fail, tracing=tracing, with_candidates=True
-                )
-            )
-            lane = stack.enter_context(shadow(settings, flow, cache, metrics))
-            stack.enter_context(kafka.reached(settings.kafka))
-            warm.append(flow)
-            revisions = Revisions(
-                link,
-                output_topic=settings.kafka.output_topic,
-                keep_seconds=round(settings.redis.revision_days * DAY_SECONDS),
-                max_creatives=settings.redis.revision_max,
-            )
-            consumer = clients.consumer(settings)
-            deliverer = Deliverer(
-                clients.outbox(settings, consumer),
-                revisions,
-                how,
+        lane = stack.enter_context(shadow(settings, flow, cache, metrics))
+        stack.enter_context(kafka.reached(settings.kafka))
+        warm.append(flow)
+        revisions = Revisions(
+            link,
+            output_topic=settings.kafka.output_topic,
+            keep_seconds=round(settings.redis.revision_days * DAY_SECONDS),
+            max_creatives=settings.redis.revision_max,
+        )
+        consumer = clients.consumer(settings)
+        deliverer = Deliverer(
+            clients.outbox(settings, consumer),
+            revisions,
+            how,
+            metrics,
+            finished=worker.finished,
+            step_failed=worker.reset,
+            on_fatal=worker.fail,
+            published=lane.offer if lane else None,
+            is_member=lambda: worker.is_member,
+        )
+        held = worker.holdings
+        ownership = Ownership(held.assigned, held.drain, held.committable, held.lost, held.evicted)
+        worker.bind(Source(consumer, settings.kafka.input_topic, ownership), flow, deliverer)
+        _log.info("started", worker=how.worker_id, group=settings.kafka.group_id, delivery=settings.kafka.delivery)
+        names = (settings.kafka.input_topic, settings.kafka.output_topic, settings.kafka.dlq_topic)
+        if settings.served.sample_seconds:
+            version = models_version(flow.models)
+            sample = ServedSample(
+                lambda: clients.sampler(settings),
+                settings.kafka.output_topic,
+                version,
                 metrics,
-                finished=worker.finished,
-                step_failed=worker.reset,
-                on_fatal=worker.fail,
-                published=lane.offer if lane else None,
-                is_member=lambda: worker.is_member,
+                settings.served.sample_seconds,
             )
-            held = worker.holdings
-            ownership = Ownership(held.assigned, held.drain, held.committable, held.lost, held.evicted)
-            worker.bind(Source(consumer, settings.kafka.input_topic, ownership), flow, deliverer)
-            _log.info("started", worker=how.worker_id, group=settings.kafka.group_id, delivery=settings.kafka.delivery)
-            names = (settings.kafka.input_topic, settings.kafka.output_topic, settings.kafka.dlq_topic)
-            if settings.served.sample_seconds:
-                version = models_version(flow.models)
-                sample = ServedSample(
-                    lambda: clients.sampler(settings),
-                    settings.kafka.output_topic,
-                    version,
-                    metrics,
-                    settings.served.sample_seconds,
-                )
-                stack.callback(sample.close)
-            watch = TopicWatch(clients.admin(settings), names, worker.fail)
-            try:
-                worker.run()
-                if lane:
-                    lane.drain(noted.left(settings.drain.timeout_seconds) - 3 * LEAVE_SECONDS)
-            except EngineLostError as error:
-                raise FatalError(
-                    f"the engine is lost: {error}; nothing of its batch is committed, start the worker again",
-                    exit_code=edge.FAILED,
-                ) from error
-            finally:
-                watch.close()
-                worker.leave(LEAVE_SECONDS)
-                deliverer.close(LEAVE_SECONDS)
-                # What is still under way was given up: a slow host or OCR must not hold the end.
-                flow.close(wait=False)
-        return noted.status
+            stack.callback(sample.close)
+        watch = TopicWatch(clients.admin(settings), names, worker.fail)
+        try:
+            worker.run()
+            if lane:
+                lane.drain(noted.left(settings.drain.timeout_seconds) - 3 * LEAVE_SECONDS)
+        except EngineLostError as error:
+            raise FatalError(
+                f"the engine is lost: {error}; nothing of its batch is committed, start the worker again",
+                exit_code=edge.FAILED,
+            ) from error
+        finally:
+            watch.close()
+            worker.leave(LEAVE_SECONDS)
+            deliverer.close(LEAVE_SECONDS)
+            # What is still under way was given up: a slow host or OCR must not hold the end.
+            flow.close(wait=False)
+    return noted.status
 
 
 def _delivery(settings: Settings) -> Delivery:

@@ -24,14 +24,14 @@ def worker(max_messages: int | None, until_idle: float | None, dry_run: bool) ->
 
     SIGTERM drains and ends with 0, SIGINT drains and ends with 130; a second signal ends at once.
     """
-    # Imported here so that `--help` needs none of it.
-    from worker.commands.dry_run import dry_run as run_dry
-    from worker.commands.serve import serve
+    with signals() as noted:  # before the slow imports: a stop while it starts is a clean one too
+        # Imported here so that `--help` needs none of it.
+        from worker.commands.dry_run import dry_run as run_dry
+        from worker.commands.serve import serve
 
-    settings = edge.settings()
-    if dry_run:
-        return run_dry(settings, max_messages=max_messages, until_idle=until_idle)
-    return serve(settings, max_messages=max_messages, until_idle=until_idle)
+        settings = edge.settings()
+        run = run_dry if dry_run else serve
+        return run(settings, noted, max_messages=max_messages, until_idle=until_idle)
 
 
 class Signals:
