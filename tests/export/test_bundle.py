@@ -11,6 +11,8 @@ from admodels.contract.manifest import Manifest, TensorSpec
 from export import bundle
 from export.bundle import BundleExistsError, write_bundle
 
+GRAPH, OLD, NEW = b"", b"\x08\x09", b"\x08\x0a"
+"""Serialised models of nothing, and of an IR version alone: the loader asks for protobuf."""
 MANIFEST = Manifest(
     manifest_version=1,
     name="toy",
@@ -25,25 +27,25 @@ MANIFEST = Manifest(
 
 
 def test_what_is_written_is_what_the_worker_loads(tmp_path: Path) -> None:
-    digest = write_bundle(tmp_path, MANIFEST, {"model.onnx": b"graph", "NOTICE.txt": b"thanks"})
+    digest = write_bundle(tmp_path, MANIFEST, {"model.onnx": GRAPH, "NOTICE.txt": b"thanks"})
     loaded = load_bundle(tmp_path / "toy" / "1")
     assert loaded.digest == digest
-    assert loaded.files == {"model.onnx": b"graph", "NOTICE.txt": b"thanks"}
+    assert loaded.files == {"model.onnx": GRAPH, "NOTICE.txt": b"thanks"}
     assert [p.name for p in (tmp_path / "toy").iterdir()] == ["1"]
 
 
 def test_a_version_that_exists_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
-    write_bundle(tmp_path, MANIFEST, {"model.onnx": b"old"})
+    write_bundle(tmp_path, MANIFEST, {"model.onnx": OLD})
     with pytest.raises(BundleExistsError, match="choose another --version"):
-        write_bundle(tmp_path, MANIFEST, {"model.onnx": b"new"})
-    assert load_bundle(tmp_path / "toy" / "1").files["model.onnx"] == b"old"
-    write_bundle(tmp_path, MANIFEST, {"model.onnx": b"new"}, replace=True)
-    assert load_bundle(tmp_path / "toy" / "1").files == {"model.onnx": b"new"}
+        write_bundle(tmp_path, MANIFEST, {"model.onnx": NEW})
+    assert load_bundle(tmp_path / "toy" / "1").files["model.onnx"] == OLD
+    write_bundle(tmp_path, MANIFEST, {"model.onnx": NEW}, replace=True)
+    assert load_bundle(tmp_path / "toy" / "1").files == {"model.onnx": NEW}
     assert [p.name for p in (tmp_path / "toy").iterdir()] == ["1"]
 
 
 def test_a_disk_that_fails_leaves_the_old_bundle_and_no_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_bundle(tmp_path, MANIFEST, {"model.onnx": b"old"})
+    write_bundle(tmp_path, MANIFEST, {"model.onnx": OLD})
     real = bundle._write
 
     def full(path: Path, data: bytes) -> None:
@@ -53,12 +55,12 @@ def test_a_disk_that_fails_leaves_the_old_bundle_and_no_pieces(tmp_path: Path, m
 
     monkeypatch.setattr(bundle, "_write", full)
     with pytest.raises(OSError, match="No space left"):
-        write_bundle(tmp_path, MANIFEST, {"model.onnx": b"new"}, replace=True)
-    assert load_bundle(tmp_path / "toy" / "1").files["model.onnx"] == b"old"
+        write_bundle(tmp_path, MANIFEST, {"model.onnx": NEW}, replace=True)
+    assert load_bundle(tmp_path / "toy" / "1").files["model.onnx"] == OLD
     assert [p.name for p in (tmp_path / "toy").iterdir()] == ["1"]
 
 
 def test_a_path_out_of_the_bundle_is_refused_before_it_is_in_place(tmp_path: Path) -> None:
     with pytest.raises(BundleError):
-        write_bundle(tmp_path, MANIFEST, {"model.onnx": b"graph", "../escaped.txt": b"x"})
+        write_bundle(tmp_path, MANIFEST, {"model.onnx": GRAPH, "../escaped.txt": b"x"})
     assert not (tmp_path / "toy" / "1").exists()
