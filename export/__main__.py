@@ -15,7 +15,9 @@ from admodels.contract.bundle import BundleError
 from admodels.contract.signature import KeyUnusableError
 from admodels.runtime.runner import EngineError
 from export.bundle import BundleExistsError
-from export.verify import ParityError, ParityReport, table
+from export.precision import PRECISIONS, Precision
+from export.runners import BACKENDS
+from export.verify import ParityError, Verdict, table
 
 FAILED, USAGE, UNAVAILABLE = 1, 2, 3
 
@@ -30,6 +32,22 @@ _MODELS = click.option(
 )
 _VERSION = click.option("--version", default="1", show_default=True, help="The bundle's version.")
 _REPLACE = click.option("--replace", is_flag=True, help="Replace the bundle if that version exists.")
+_PRECISION = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Of the graph's arithmetic, for strongly typed engines; inputs and outputs keep their types.",
+)
+_BACKENDS = click.option(
+    "--backend",
+    "backends",
+    type=click.Choice(BACKENDS),
+    multiple=True,
+    default=BACKENDS,
+    show_default="all that are here",
+    help="A runner to prove the graph on; may be repeated.",
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 
 
@@ -51,8 +69,19 @@ def cli() -> None:
 @_MODELS
 @_VERSION
 @_REPLACE
+@_PRECISION
+@_BACKENDS
 @_JSON
-def encoder(name: str, weights: Path | None, models: Path, version: str, replace: bool, as_json: bool) -> None:
+def encoder(
+    name: str,
+    weights: Path | None,
+    models: Path,
+    version: str,
+    replace: bool,
+    precision: Precision,
+    backends: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Export a frozen encoder that the heads share, as a bundle of its own.
 
     mobilenetv2: the image's feature maps; its weights lie in the repository.
@@ -62,27 +91,32 @@ def encoder(name: str, weights: Path | None, models: Path, version: str, replace
 
     if weights is not None and name != "mobilenetv2":
         raise click.UsageError("--weights is for mobilenetv2; minilm's weights come with its package")
-    digest, report = bundle_encoder(name, weights=weights, models=models, version=version, replace=replace)
-    _print(report, as_json, written=f"{models / name / version} digest {digest}")
+    digest, verdict = bundle_encoder(
+        name, weights=weights, models=models, version=version, replace=replace, precision=precision, backends=backends
+    )
+    _print(verdict, as_json, written=f"{models / name / version} digest {digest}")
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The .onnx file to write.")
 @_MODELS
+@_PRECISION
+@_BACKENDS
 @_JSON
-def onnx(run: Path, out: Path, models: Path, as_json: bool) -> None:
-    """Write RUN's model as one ONNX file, weights embedded, when it agrees with torch.
+def onnx(source: str, out: Path, models: Path, precision: Precision, backends: tuple[str, ...], as_json: bool) -> None:
+    """Write SOURCE's model as one ONNX file, weights embedded, when it agrees with torch.
 
-    RUN is a folder that `adscore-train fit` wrote, or its `best`.
+    SOURCE is a folder that `adscore-train fit` wrote, or its `best`; or paper:NAME or small:NAME, a model of that size
+    with random weights.
     """
-    from admodels.checkpoint import load
     from export.bundle import write_file
+    from export.commands import checkpoint_of
     from export.heads import export_head
 
-    export = export_head(load(run), models)
+    export = export_head(checkpoint_of(source, models), models, precision=precision, backends=backends)
     write_file(out, export.model)
-    _print(export.report, as_json, written=str(out))
+    _print(export.verdict, as_json, written=str(out))
 
 
 @cli.command()
@@ -94,33 +128,60 @@ def onnx(run: Path, out: Path, models: Path, as_json: bool) -> None:
     help="Compare this bundle's graph instead of a fresh export.",
 )
 @_MODELS
+@_PRECISION
+@_BACKENDS
 @_JSON
-def verify(source: str, folder: Path | None, models: Path, as_json: bool) -> None:
-    """Compare a graph with its torch model; writes nothing.
+def verify(
+    source: str, folder: Path | None, models: Path, precision: Precision, backends: tuple[str, ...], as_json: bool
+) -> None:
+    """Compare a graph with its torch model on every runner that is here; writes nothing.
 
-    SOURCE is a run folder, or the name of an encoder: mobilenetv2, minilm.
+    SOURCE is a run folder, paper:NAME or small:NAME, or the name of an encoder: mobilenetv2, minilm. The inputs are
+    recorded creatives, random ones and extremes; each creative alone must agree with itself in a batch.
     """
     from export.commands import verify_source
 
-    _print(verify_source(source, folder, models), as_json)
+    _print(verify_source(source, folder, models, precision, backends), as_json)
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("source")
 @click.option("--name", help="The bundle's name; default: the architecture's.")
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="tokenizer.json of a model with a text encoder of its own; default: beside that encoder's weights.",
+)
 @_MODELS
 @_VERSION
 @_REPLACE
+@_PRECISION
+@_BACKENDS
 @_JSON
-def bundle(run: Path, name: str | None, models: Path, version: str, replace: bool, as_json: bool) -> None:
-    """Export RUN's model, prove it, and write it as a bundle: graph, calibration, metrics, digests.
+def bundle(
+    source: str,
+    name: str | None,
+    tokenizer: Path | None,
+    models: Path,
+    version: str,
+    replace: bool,
+    precision: Precision,
+    backends: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Export SOURCE's model, prove it, and write it as a bundle: graph, calibration, metrics, digests.
+
+    SOURCE is a run's folder, or paper:NAME or small:NAME.
 
     The encoders that it was trained on must lie in the same folder of bundles.
     """
     from export.commands import bundle_run
 
-    written, digest, report = bundle_run(run, name, models=models, version=version, replace=replace)
-    _print(report, as_json, written=f"{written} digest {digest}")
+    written, digest, verdict = bundle_run(
+        source, name, models=models, version=version, replace=replace, precision=precision, backends=backends,
+        tokenizer=tokenizer,
+    )  # fmt: skip
+    _print(verdict, as_json, written=f"{written} digest {digest}")
 
 
 @cli.command()
@@ -161,7 +222,7 @@ def run(command: Callable[..., Any]) -> int:
     except click.exceptions.Abort:
         return 130
     except ParityError as error:
-        click.echo(table(error.report), err=True)
+        click.echo(table(error.verdict), err=True)
         return _fail(error, FAILED)
     except (BundleError, EngineError) as error:
         return _fail(error, FAILED)
@@ -173,11 +234,11 @@ def run(command: Callable[..., Any]) -> int:
     return 0
 
 
-def _print(report: ParityReport, as_json: bool, *, written: str | None = None) -> None:
+def _print(verdict: Verdict, as_json: bool, *, written: str | None = None) -> None:
     if as_json:
-        click.echo(json.dumps({**report.as_json(), "written": written}))
+        click.echo(json.dumps({**verdict.as_json(), "written": written}))
         return
-    click.echo(table(report))
+    click.echo(table(verdict))
     if written is not None:
         click.echo(f"wrote {written}")
 

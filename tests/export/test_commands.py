@@ -16,6 +16,8 @@ from admodels.runtime.onnxruntime import OnnxRuntimeRunner
 from export import heads
 from export.__main__ import cli
 from export.__main__ import run as run_cli
+from export.encoders import as_function
+from export.served import served as served_model
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -58,8 +60,8 @@ def test_the_graph_takes_any_batch_and_length_and_agrees_with_torch(
     feeds = {name: value.astype(np.float32) for name, value in feeds.items()}
     feeds["attention_mask"] = np.ones((batch, length), np.int64)
     served = OnnxRuntimeRunner(bundle.files["model.onnx"]).infer(feeds)
-    module = heads.ServedHead(checkpoint.load(run).model())
-    wanted = heads.as_function(module, tuple(served))(feeds)
+    loaded = checkpoint.load(run)
+    wanted = as_function(served_model(loaded.spec, loaded.model()), tuple(served))(feeds)
     for name, value in served.items():
         assert len(value) == batch
         np.testing.assert_allclose(value, wanted[name], atol=1e-5)
@@ -79,7 +81,12 @@ def test_verify_proves_a_written_bundle(
     assert call(monkeypatch, "verify", run, "--bundle", models / "adfusion" / "7", "--models", models, "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
-    assert {output["output"] for output in report["outputs"]} == {o.name for o in bundle.manifest.outputs}
+    backends = {told["backend"]: told for told in report["backends"]}
+    assert set(backends) | set(report["unavailable"]) == {"onnxruntime", "openvino", "tensorrt"}
+    assert "onnxruntime" in backends
+    for told in backends.values():
+        assert {output["output"] for output in told["outputs"]} == {o.name for o in bundle.manifest.outputs}
+        assert told["invariance"] <= 1e-3
 
 
 def test_over_a_tolerance_nothing_is_written(
@@ -91,7 +98,7 @@ def test_over_a_tolerance_nothing_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(heads, "_graph", lambda *_: bundle.files["model.onnx"])  # exporting it again takes long
-    monkeypatch.setattr(heads, "_tolerance", lambda _output: 0.0)
+    monkeypatch.setattr(heads, "tolerance", lambda *_: 0.0)
     assert call(monkeypatch, "bundle", run, "--models", models, "--version", "8") == 1
     assert not (models / "adfusion" / "8").exists()
     assert "FAILED" in capsys.readouterr().err
@@ -143,7 +150,8 @@ def test_a_name_that_no_bundle_may_have_is_wrong_usage(
     ("arguments", "status", "message"),
     [
         (["bundle", "{tmp}"], 2, "holds no checkpoint"),
-        (["bundle", "{tmp}/none"], 2, "does not exist"),
+        (["bundle", "{tmp}/none"], 2, "holds no checkpoint"),
+        (["bundle", "paper:resnet"], 2, "no model named 'resnet'"),
         (["encoder", "resnet"], 2, "'mobilenetv2', 'minilm'"),
         (["encoder", "minilm", "--weights", "x"], 2, "--weights is for mobilenetv2"),
         (["encoder", "mobilenetv2", "--weights", "{tmp}/none"], 3, "no weights at"),

@@ -16,8 +16,8 @@ MODELS = Path(__file__).parents[2] / "models"
 def test_the_committed_graph_is_the_encoder(name: str) -> None:
     source = ENCODERS[name]()
     bundle = load_bundle(MODELS / name / "1")
-    report = verify_encoder(source, bundle.files["model.onnx"])
-    assert all(output.correlation > 0.999 for output in report.outputs if output.correlation is not None)
+    for report in verify_encoder(source, bundle.files["model.onnx"], backends=("onnxruntime", "openvino")).reports:
+        assert all(output.correlation > 0.999 for output in report.outputs if output.correlation is not None)
     assert bundle.manifest.image == source.image
     assert bundle.manifest.text == source.text
     assert {n: t.max_abs for n, t in bundle.manifest.tolerances.items()} == source.tolerances

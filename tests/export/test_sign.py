@@ -228,6 +228,7 @@ def _worker(monkeypatch: pytest.MonkeyPatch, models: Path, key: Path, *arguments
         (["rescore", "--stale"], 3),
         (["models", "list"], 1),
         (["models", "verify"], 1),
+        (["models", "build", "--sm", "8.6"], 3),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from export.runners import RunnerUnavailableError
 from export.verify import Arrays, Case, ParityError, check_parity, table
 
 
@@ -34,19 +35,69 @@ TOLERANCES = {"score": 1e-4, "kind_logits": 1e-3}
 
 
 def check(function: Callable[[Arrays], Arrays]) -> Any:
-    return check_parity(b"", reference, CASES, TOLERANCES, runner=FakeRunner(function))
+    return check_parity(b"", reference, CASES, TOLERANCES, make_runner=lambda *_: FakeRunner(function))
 
 
 def test_equal_functions_pass() -> None:
-    report = check(reference)
-    assert report.ok
+    verdict = check(reference)
+    assert verdict.ok
+    (report,) = verdict.reports
     assert report.backend == "fake"
     score, logits = report.outputs
     assert (score.max_abs, score.mean_abs, score.top1) == (0.0, 0.0, None)
     assert score.correlation == pytest.approx(1.0)
-    assert logits.top1 == 1.0
-    assert json.loads(json.dumps(report.as_json()))["ok"] is True
-    assert "score" in table(report)
+    assert score.rank_correlation == pytest.approx(1.0)
+    assert (logits.top1, logits.rank_correlation) == (1.0, None)
+    assert json.loads(json.dumps(verdict.as_json()))["ok"] is True
+    assert "score" in table(verdict)
+
+
+def test_scores_in_another_order_lower_the_rank_correlation() -> None:
+    def swapped(feeds: Arrays) -> Arrays:
+        out = dict(reference(feeds))
+        if len(out["score"]) == 4:
+            out["score"] = out["score"][[1, 0, 2, 3]]
+        return out
+
+    with pytest.raises(ParityError) as raised:
+        check(swapped)
+    score = raised.value.verdict.reports[0].outputs[0]
+    # Six creatives, ranks of two neighbours swapped, two tied: 1 − 6·2 / (6·35) but for the tie.
+    assert score.rank_correlation == pytest.approx(np.corrcoef([1.5, 1.5, 3, 4, 5, 6], [1.5, 1.5, 4, 3, 5, 6])[0, 1])
+
+
+def test_a_heatmap_is_correlated_creative_by_creative() -> None:
+    flat = {"x": np.ones((2, 3), np.float32)}
+    wanted = np.array([[[0.1, 0.9]], [[0.8, 0.2]]])
+
+    def moved(_: Arrays) -> Arrays:
+        return {"heatmap": np.stack([wanted[0], wanted[1][:, ::-1]])}
+
+    with pytest.raises(ParityError) as raised:
+        check_parity(
+            b"", lambda _: {"heatmap": wanted}, [Case("c", flat)], {"heatmap": 1e-5},
+            make_runner=lambda *_: FakeRunner(moved),
+        )  # fmt: skip
+    assert raised.value.verdict.reports[0].outputs[0].heatmap_correlation == pytest.approx(-1.0)
+
+
+def test_every_runner_counts_and_one_that_is_not_here_is_told() -> None:
+    def make(backend: str, _: bytes) -> Any:
+        if backend == "absent":
+            raise RunnerUnavailableError("there is no GPU here")
+        return FakeRunner(
+            reference if backend == "good" else lambda feeds: {n: v + 1 for n, v in reference(feeds).items()}
+        )
+
+    def prove(*backends: str) -> Any:
+        return check_parity(b"", reference, CASES, TOLERANCES, backends=backends, make_runner=make)
+
+    assert prove("good", "absent").unavailable == {"absent": "there is no GPU here"}
+    assert "absent: not compared: there is no GPU here" in table(prove("good", "absent"))
+    with pytest.raises(ParityError, match="score: 1 over"):
+        prove("good", "bad")
+    with pytest.raises(ParityError, match="absent: there is no GPU here"):
+        prove("absent")
 
 
 def test_a_difference_over_the_tolerance_fails_and_names_output_and_case() -> None:
@@ -58,8 +109,8 @@ def test_a_difference_over_the_tolerance_fails_and_names_output_and_case() -> No
 
     with pytest.raises(ParityError, match=r"score: 0\.01 over 0\.0001 \(negative\)") as raised:
         check(wrong)
-    assert not raised.value.report.ok
-    assert "FAILED" in table(raised.value.report)
+    assert not raised.value.verdict.ok
+    assert "FAILED" in table(raised.value.verdict)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -75,7 +126,7 @@ def test_a_wrong_shape_fails() -> None:
             reference,
             [Case("one", {"x": np.ones((1, 3), np.float32)})],
             TOLERANCES,
-            runner=FakeRunner(lambda feeds: {**reference(feeds), "score": np.zeros((1, 1), np.float32)}),
+            make_runner=lambda *_: FakeRunner(lambda f: {**reference(f), "score": np.zeros((1, 1), np.float32)}),
         )
 
 
@@ -98,9 +149,9 @@ def test_padding_that_leaks_into_a_score_fails() -> None:
         return {"score": feeds["tokens"].sum((1, 2)) / 100}
 
     with pytest.raises(ParityError, match="outputs move by"):
-        check_parity(b"", leaky, [case], {"score": 1e-3}, runner=FakeRunner(leaky))
+        check_parity(b"", leaky, [case], {"score": 1e-3}, make_runner=lambda *_: FakeRunner(leaky))
 
 
 def test_an_output_without_tolerance_is_not_let_through() -> None:
     with pytest.raises(KeyError, match="kind_logits"):
-        check_parity(b"", reference, CASES, {"score": 1.0}, runner=FakeRunner(reference))
+        check_parity(b"", reference, CASES, {"score": 1.0}, make_runner=lambda *_: FakeRunner(reference))

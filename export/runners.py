@@ -1,0 +1,65 @@
+"""The runners that a graph is proved on: those that serve it, as far as this machine has them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+
+import onnx
+
+from admodels.contract.manifest import TensorSpec
+from admodels.runtime.onnxruntime import OnnxRuntimeRunner
+from admodels.runtime.runner import EngineError, Runner
+from export.emulate import emulated
+from export.onnx_from_torch import tensor_specs
+
+BACKENDS = ("onnxruntime", "openvino", "tensorrt")
+
+
+class RunnerUnavailableError(Exception):
+    """This backend can't run the graph here. The message says why."""
+
+
+def runner(backend: str, model: bytes) -> Runner:
+    """The graph on one of `BACKENDS`. Raises RunnerUnavailableError."""
+    try:
+        if backend == "onnxruntime":
+            return OnnxRuntimeRunner(emulated(model))
+        if backend == "openvino":
+            return _openvino(model)
+        if backend == "tensorrt":
+            return _tensorrt(model)
+    except EngineError as error:
+        raise RunnerUnavailableError(str(error)) from error
+    raise ValueError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
+
+
+def _openvino(model: bytes) -> Runner:
+    if importlib.util.find_spec("openvino") is None:
+        raise RunnerUnavailableError("it isn't installed: pip install 'adscore[openvino]'")
+    from admodels.runtime.openvino import OpenVinoRunner
+
+    return OpenVinoRunner(model)
+
+
+def _tensorrt(model: bytes) -> Runner:
+    from admodels.runtime import tensorrt_module
+    from admodels.runtime.engine_from_onnx import BuildOptions, Range, build_engine
+    from admodels.runtime.tensorrt_module import TensorRtUnavailableError
+
+    try:
+        # Not at the top: cuda's bindings come with the TensorRT extras alone.
+        from admodels.runtime import cuda
+        from admodels.runtime.tensorrt import TensorRtRunner
+
+        if cuda.compute_capability() is None:
+            raise RunnerUnavailableError("there is no GPU here")
+        trt = tensorrt_module.load()
+        inputs: Sequence[TensorSpec] = tensor_specs(onnx.load_from_string(model).graph.input)
+        names = {size for spec in inputs for size in spec.shape if isinstance(size, str)}
+        ranges = {name: Range(1, 4, 64) for name in names}
+        engine = build_engine(trt, model, inputs, [ranges], BuildOptions())
+        made: Runner = TensorRtRunner(trt, engine.plan)
+        return made
+    except (TensorRtUnavailableError, ImportError) as error:
+        raise RunnerUnavailableError(str(error)) from error
