@@ -7,6 +7,7 @@ Written against kafka-python 3.0.12, whose own names with an underscore are used
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import structlog
 from kafka import KafkaConsumer
@@ -57,7 +58,7 @@ class Membership:
         A request to fetch that fails while it is sent leaves its broker marked as busy for ever in kafka-python, and
         its partitions stand still. To fetch twice does no harm.
         """
-        self._soon(self._consumer._fetcher._nodes_with_pending_fetch_requests.clear)
+        self._soon(self._forget_fetches)
 
     @property
     def confirmed(self) -> bool:
@@ -81,6 +82,9 @@ class Membership:
         coordinator._join_task = again
         self._consumer._net.call_later(_SOON_SECONDS, lambda: again.success(joined.value))
 
+    def _forget_fetches(self) -> None:
+        self._consumer._fetcher._nodes_with_pending_fetch_requests.clear()
+
     def _give_join_up(self) -> None:
         coordinator = self._consumer._coordinator
         connection = self._consumer._manager._conns.get(coordinator.coordinator_id)
@@ -89,6 +93,6 @@ class Membership:
         if connection is not None:
             connection.close(KafkaConnectionError("the request to join is given up"))
 
-    def _soon(self, callback: object) -> None:
-        """On the consumer's network thread, which owns all of this."""
+    def _soon(self, callback: Callable[[], None]) -> None:
+        """On the consumer's network thread, which owns all of this. Takes methods and functions, no builtins."""
         self._consumer._net.call_soon_threadsafe(callback)

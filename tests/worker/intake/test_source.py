@@ -12,6 +12,7 @@ from kafka.errors import (
     UnknownBrokerIdError,
 )
 from kafka.future import Future
+from kafka.net.selector import _initialize_coro
 from kafka.structs import MemberState
 
 from worker.intake.source import Ownership, Source
@@ -26,6 +27,7 @@ class Network:
         self.soon: list[Any] = []
 
     def call_soon_threadsafe(self, callback: Any) -> None:
+        _initialize_coro(callback)  # the library's own, which refuses what it can't run
         callback()
 
     def call_later(self, _seconds: float, callback: Any) -> None:
