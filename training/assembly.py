@@ -58,8 +58,8 @@ def grids(spec: ModelSpec) -> dict[str, int | None]:
     if spec.architecture == "dbafn":
         keep = [options.get("grid") or sizes[-1]] * len(sizes)
     elif spec.architecture == "fgmfn":
-        high = options["high_level"]
-        keep = [sizes[high - 2]] * 3 + [sizes[high - 1]] * 2
+        # The upper two stay: the model reads its grids off their sizes.
+        keep = [sizes[options["high_level"] - 2]] * 3 + sizes[3:]
     return {name: side if side < size else None for name, side, size in zip(names, keep, sizes, strict=True)}
 
 
@@ -89,7 +89,7 @@ def spec_of(config: Config, encoders: SharedEncoders, task: Task) -> ModelSpec:
         sizes = {"object_dim": width, "word_dim": width, "modalities": ["objects", "words"]}
         if config.model == "baseline":
             sizes = {"map_channels": [width], "map_sizes": [1], "normalise_maps": True}
-        spec = spec.model_copy(update={"encoders": uses[1:], "options": {**sizes, **spec.options}})
+        spec = spec.model_copy(update={"encoders": uses[1:], "options": {**spec.options, **sizes, **config.options}})
     return spec.model_copy(update={"text": encoders.text_spec})
 
 

@@ -7,6 +7,7 @@ are no part of them. A form without one side reads what the encoders make of a g
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -79,11 +80,11 @@ def encoded(
 
 def shown(record: Record, side: int, form: Form) -> Sample:
     """A record as a form sees it."""
+    fields = {} if form == "image" else record.fields
     if form == "text" or record.picture is None:
         pixels = np.full((side, side, 3), GREY, np.uint8)
-        return Sample(record.id, pixels, record.fields, record.labels, extra=record.extra, pictured=False)
-    sample = record.sample(side)
-    return sample if form == "both" else Sample(sample.id, sample.image, {}, sample.labels, extra=sample.extra)
+        return Sample(record.id, pixels, fields, record.labels, extra=record.extra, pictured=False)
+    return dataclasses.replace(record.sample(side), fields=fields)
 
 
 def resampled(maps: NDArray[np.float32], side: int | None) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from training.baselines import Baseline
 from training.calibrate import calibrated
 from training.datasets import generated
 from training.datasets.catalogue import DATASETS, DataSet
+from training.datasets.own import COPY
 from training.datasets.sample import BadRows, DataError, Sample
 from training.datasets.splits import HELD_OUT
 from training.features import columns
@@ -23,7 +24,7 @@ from training.predictor import Predictor
 from training.tasks import TASKS, Arrays
 
 _BATCH = 16
-GENERATED = "generated"
+GENERATED, OBJECTS = "generated", "objects"
 GENERATED_ROWS, GENERATED_SEED = 800, 1
 NAMES = (GENERATED, *DATASETS)
 
@@ -90,10 +91,16 @@ def _check(predictor: Predictor | Baseline, dataset: str, served: Arrays) -> Non
 
 
 def _text(predictor: Predictor | Baseline, dataset: str) -> list[str]:
-    """The columns that were read as words."""
-    if predictor.form == "image" or isinstance(predictor, Baseline):
+    """The columns that were read as words; objects' names stand for the picture."""
+    columns = COPY if dataset == GENERATED else DATASETS[dataset].text
+    if isinstance(predictor, Baseline):
         return []
-    return ["headline", "body", "cta", "brand", "ocr"] if dataset == GENERATED else list(DATASETS[dataset].text)
+    side = {
+        "both": columns,
+        "text": [c for c in columns if c != OBJECTS],
+        "image": [c for c in columns if c == OBJECTS],
+    }
+    return list(side[predictor.form])
 
 
 def _measure(predictor: Predictor | Baseline, dataset: str, rows: Sequence[Sample], served: Arrays) -> dict[str, float]:

@@ -59,13 +59,23 @@ ABLATIONS: dict[str, dict[str, Change]] = {
     },
 }
 """The papers' own, and the forms of theirs that this project replaced."""
+_TASK_ALONE = {"topics alone": "topic/", "sentiments alone": "sentiment/"}
+"""Whose metrics the models of one task have."""
 
 FUSIONS = ("early", "late", "mlp")
 
 
 def ablated(config: Config) -> dict[str, Config]:
-    """The configuration by its model's name, then with each of the model's ablations."""
-    changes = ABLATIONS.get(config.model, {})
+    """The configuration by its model's name, then with each of the model's ablations.
+
+    A model of one task alone has no place where the other task's metric is watched.
+    """
+    watched = config.fit.monitor or ""
+    changes = {
+        name: change
+        for name, change in ABLATIONS.get(config.model, {}).items()
+        if watched.startswith(_TASK_ALONE.get(name, watched))
+    }
     return {config.model: config} | {name: _changed(config, change) for name, change in changes.items()}
 
 

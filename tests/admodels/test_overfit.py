@@ -76,7 +76,9 @@ def maps_of(architecture: Architecture, read: Read) -> list[Tensor]:
     return [read.maps[name] for name in maps_read(architecture)]
 
 
-def overfit(model: nn.Module, step: Callable[[], dict[str, Tensor]], steps: int, rate: float = 2e-3) -> dict[str, float]:
+def overfit(
+    model: nn.Module, step: Callable[[], dict[str, Tensor]], steps: int, rate: float = 2e-3
+) -> dict[str, float]:
     """Train on the one batch; the terms of the last step."""
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
     model.train()
@@ -112,9 +114,7 @@ def test_fgmfn(read: Read) -> None:
 
 def test_mvla(read: Read) -> None:
     model = model_of("mvla", {"sentiment": mvla.POLARITIES, "anps": tuple("abcde")})
-    targets = mvla.Targets(
-        mvla.one_span(read.label("sentiment"), read.text.copy), torch.eye(5)[torch.arange(ROWS) % 5]
-    )
+    targets = mvla.Targets(mvla.one_span(read.label("sentiment"), read.text.copy), torch.eye(5)[torch.arange(ROWS) % 5])
     maps, weights = maps_of("mvla", read), mvla.Weights(visual_label=1.0)
     terms = overfit(model, lambda: mvla.loss(model(maps, read.text, read.alone), targets, weights=weights), 60)
     assert terms["text"] < 0.1
