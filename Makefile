@@ -79,8 +79,8 @@ bundles: setup ## make every bundle in models/ again: export the encoders, train
 	@$(VENV) $(GUARD) $(VENV) -m export bundle runs/adfusion --replace
 
 .PHONY: bench
-bench: setup ## measure the whole worker against its bare engines (ARGS=… for benchmarks/worker_vs_engine.py)
-	@exec $(VENV) $(GUARD) $(VENV) benchmarks/worker_vs_engine.py $(ARGS)
+bench: setup ## measure the whole worker on Kafka and Redis against its bare engines (ARGS=… for adscore bench throughput)
+	@$(STACK) run -- $(VENV) -m worker bench throughput --broker $(ARGS)
 
 .PHONY: faults
 faults: setup ## play the fault matrix on a real cluster, an hour (CELLS="broker-* …" SEED=… ARGS=… for tests.faults.matrix)

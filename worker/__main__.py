@@ -26,6 +26,7 @@ VERBS = {
     "cache": ("cache", "cache", "What Redis holds of ours, and how to drop it."),
     "schema": ("schema", "schema", "Export the events' schemas, or check events against them."),
     "buckets": ("buckets", "buckets", "Cut points of every targeting bucket."),
+    "bench": ("bench", "bench", "How fast the worker is here, and how late its events are."),
     "doctor": ("doctor", "doctor", "What works here, what doesn't, and how to mend it."),
     "config": ("config", "config", "Every setting, its value and where it came from."),
 }

@@ -89,33 +89,14 @@ def scoring_flow(
         decode_workers = settings.decode.workers or cores
         decoder = DecoderPool(decode_workers, sorted({*engines.sizes, *(candidates.sizes if candidates else ())}))
         stack.callback(decoder.close)
-        fetch = settings.fetch
-        limits = FetchLimits(
-            allowed_hosts=fetch.allowed_hosts,
-            max_bytes=fetch.max_bytes,
-            timeout_seconds=fetch.timeout_seconds,
-            file_roots=tuple(str(root) for root in fetch.file_roots),
-            objects=ObjectAccess(
-                s3_endpoint=fetch.s3_endpoint,
-                s3_region=fetch.s3_region,
-                s3_anonymous=fetch.s3_credentials == "anonymous",
-                gs_endpoint=fetch.gs_endpoint,
-                gs_anonymous=fetch.gs_credentials == "anonymous",
-                environment=tuple(filter(None, map(os.environ.get, ENVIRONMENT))),
-            ),
-        )
-        try:
-            fetcher = Fetcher(limits)
-        except ValueError as error:
-            raise FatalError(f"ADSCORE_FETCH__ALLOWED_HOSTS: {error}", exit_code=2) from error
         flow = ScoringFlow(
-            fetcher=fetcher,
+            fetcher=fetcher_of(settings),
             decoder=decoder,
             ocr=ocr,
             engines=engines,
             cache=cache,
             limits=FlowLimits(
-                fetch_threads=fetch.workers,
+                fetch_threads=settings.fetch.workers,
                 decode_threads=decode_workers,
                 ocr_threads=ocr_workers,
                 batch_size=settings.batch.max_size,
@@ -129,6 +110,29 @@ def scoring_flow(
         )
         stack.callback(flow.close)
         yield flow
+
+
+def fetcher_of(settings: Settings) -> Fetcher:
+    """What gets images as the settings allow. Raises FatalError (exit status 2) for a list of hosts that isn't one."""
+    fetch = settings.fetch
+    limits = FetchLimits(
+        allowed_hosts=fetch.allowed_hosts,
+        max_bytes=fetch.max_bytes,
+        timeout_seconds=fetch.timeout_seconds,
+        file_roots=tuple(str(root) for root in fetch.file_roots),
+        objects=ObjectAccess(
+            s3_endpoint=fetch.s3_endpoint,
+            s3_region=fetch.s3_region,
+            s3_anonymous=fetch.s3_credentials == "anonymous",
+            gs_endpoint=fetch.gs_endpoint,
+            gs_anonymous=fetch.gs_credentials == "anonymous",
+            environment=tuple(filter(None, map(os.environ.get, ENVIRONMENT))),
+        ),
+    )
+    try:
+        return Fetcher(limits)
+    except ValueError as error:
+        raise FatalError(f"ADSCORE_FETCH__ALLOWED_HOSTS: {error}", exit_code=2) from error
 
 
 def _refuse_slow(seconds: float, settings: Settings) -> None:

@@ -39,20 +39,20 @@ class GroupLag:
     def members(self) -> int:
         """Workers in the group now."""
         try:
-            described = _patiently(lambda: self._admin.describe_groups([self._group]))
+            described = patiently(lambda: self._admin.describe_groups([self._group]))
         except GroupIdNotFoundError:
             return 0
         return len(described[self._group]["members"])
 
     def _committed(self) -> dict[int, int]:
         try:
-            found = _patiently(lambda: self._admin.list_group_offsets({self._group: self._parts}))
+            found = patiently(lambda: self._admin.list_group_offsets({self._group: self._parts}))
         except GroupIdNotFoundError:
             return {}
         return {part.partition: offset.offset for part, offset in found[self._group].items() if offset.offset >= 0}
 
 
-def _patiently(ask: Callable[[], Any]) -> Any:
+def patiently(ask: Callable[[], Any]) -> Any:
     """Coordinators move, and a new cluster has none before it is first asked for one."""
     deadline = time.monotonic() + COORDINATOR_SECONDS
     while True:

@@ -134,12 +134,12 @@ def _with_local_image(item: Item, folder: Path, max_bytes: int) -> Item:
         url, _ = _data_url(str(folder / path), max_bytes)
     except CreativeError as error:
         return replace(item, event=b"", creative=None, error=error)
-    event = orjson.dumps(_replaced(orjson.loads(item.event), path, url))
+    event = orjson.dumps(with_image_url(orjson.loads(item.event), path, url))
     return replace(item, event=event, creative=replace(item.creative, image_url=url))  # type: ignore[type-var]
 
 
-def _replaced(event: dict[str, Any], path: str, url: str) -> dict[str, Any]:
-    """The event (bare or structured) with the image `path` replaced by `url` wherever it names the image."""
+def with_image_url(event: dict[str, Any], path: str, url: str) -> dict[str, Any]:
+    """The event (bare or structured) with the image `path` replaced by `url` wherever it names the image. In place."""
     ad = (event.get("data") or event)["ad"]
     banner = ad["display"].get("banner") or {}
     assets = (ad["display"].get("native") or {}).get("asset") or []
