@@ -46,6 +46,16 @@ class Membership:
             self._soon(self._give_join_up)
         return True
 
+    def unpark(self) -> None:
+        """Before a poll: let records that were set aside while their partition was paused come forward again.
+
+        kafka-python looks at them only while it has no batch in hand, and keeps one that it has used up in hand until
+        the next arrives: with nothing more to come, what was set aside would wait for ever.
+        """
+        fetcher = self._consumer._fetcher
+        if not fetcher._next_partition_records:  # the thread that polls owns it
+            fetcher._next_partition_records = None
+
     def polled(self) -> None:
         """After a poll."""
         generation = self._consumer.group_metadata().generation_id

@@ -114,6 +114,7 @@ class Source:
         if self._membership.joins():
             # A poll without time to spare never joins again, and a full pipeline polls like that.
             timeout_ms = max(timeout_ms, REJOIN_POLL_MS)
+        self._membership.unpark()
         try:
             polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
         except _AWAY as error:

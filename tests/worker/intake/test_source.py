@@ -62,7 +62,7 @@ class Consumer:
         self.connection = SimpleNamespace(closed=None)
         self.connection.close = lambda error: setattr(self.connection, "closed", error)
         self._manager = SimpleNamespace(_conns={"coordinator-1": self.connection})
-        self._fetcher = SimpleNamespace(_nodes_with_pending_fetch_requests={1})
+        self._fetcher = SimpleNamespace(_nodes_with_pending_fetch_requests={1}, _next_partition_records=None)
         self.polls: list[int] = []
         self.commits: list[Any] = []
         self.error: Exception | None = None
