@@ -57,6 +57,8 @@ def grids(spec: ModelSpec) -> dict[str, int | None]:
     keep = sizes
     if spec.architecture == "dbafn":
         keep = [options.get("grid") or sizes[-1]] * len(sizes)
+    elif spec.architecture == "baseline" and not options.get("heatmap_size"):
+        keep = [1] * len(sizes)
     elif spec.architecture == "fgmfn":
         # The upper two stay: the model reads its grids off their sizes.
         keep = [sizes[options["high_level"] - 2]] * 3 + sizes[3:]

@@ -88,9 +88,11 @@ def shown(record: Record, side: int, form: Form) -> Sample:
 
 
 def resampled(maps: NDArray[np.float32], side: int | None) -> NDArray[np.float32]:
-    """B×C×S×S → B×C×side×side, with the layer that the models resample with."""
+    """B×C×S×S → B×C×side×side, with the layer that the models resample with; to one cell: the mean."""
     if side is None or side == maps.shape[2]:
         return maps
+    if side == 1:
+        return np.asarray(maps.mean((2, 3), keepdims=True))
     with torch.no_grad():
         return np.asarray(Resize(maps.shape[2], side)(torch.from_numpy(maps)).numpy())
 

@@ -1,6 +1,8 @@
 """The tables of docs/results, made from comparison.json: no figure in those pages is typed by hand.
 
 python -m training.results tables runs/compare/posters [MORE…]
+python -m training.results pages --runs runs/compare
+python -m training.results heatmaps runs/dbafn-saliency_osie centre-bias --root … --out heatmaps.jpg --photograph 1005
 python -m training.results quick --data ../shared/data --out runs/quick
 """
 
@@ -8,18 +10,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
 from training import config as configuration
+from training.baselines import BASELINES, Baseline
 from training.compare import OUTCOME, Plan, compare
 from training.datasets.sample import BadRows
+from training.encoders import MODELS
+from training.pages import fill, keep, markdown
+from training.pictures import strip
+from training.predictor import Predictor
 from training.variants import ablated, compared
 
 CONFIGS = Path(configuration.__file__).parent / "configs"
+PAGES = Path(configuration.__file__).parents[1] / "docs" / "results"
 COMPARED = (
     "adfusion-movie_posters", "fgmfn-mm_tweet_sentiment", "mvla-mm_tweet_sentiment", "deepm2ad-pitt_ads_text",
     "dbafn-website_aesthetics", "dbafn-saliency_osie", "dbafn-saliency_designs", "adfusion-upworthy_ctr",
@@ -45,6 +51,29 @@ def tables(folders: tuple[Path, ...]) -> None:
 
 
 @cli.command()
+@click.option(
+    "--runs", type=_FOLDER, help="Where compare and ablate wrote; their outcomes are kept in measured/ first."
+)
+def pages(runs: Path | None) -> None:
+    """Write the tables of docs/results anew."""
+    if runs is not None:
+        click.echo(f"kept {', '.join(keep(runs, PAGES)) or 'nothing'}", err=True)
+    for page in fill(PAGES):
+        click.echo(f"wrote {page.name}", err=True)
+
+
+@cli.command()
+@click.argument("models", type=_FOLDER, nargs=-1, required=True)
+@click.option("--root", type=_FOLDER, required=True, help="saliency_osie's folder, or data/osie.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--photograph", "names", multiple=True, help="A validation photograph, by its name without suffix.")
+def heatmaps(models: tuple[Path, ...], root: Path, out: Path, names: tuple[str, ...]) -> None:
+    """Draw where people looked and where MODELS (runs, bundles, centre-bias, spectral-residual) say they do."""
+    predictors = [Baseline(str(m)) if str(m) in BASELINES else Predictor(m, MODELS) for m in models]
+    strip(predictors, root, [predictor.name for predictor in predictors], out, names)
+
+
+@cli.command()
 @click.option("--data", type=_FOLDER, required=True, help="The folder that holds the data sets.")
 @click.option("--out", type=_FOLDER, required=True)
 def quick(data: Path, out: Path) -> None:
@@ -59,23 +88,6 @@ def quick(data: Path, out: Path) -> None:
             plan = Plan(variants, data / config.dataset, folder, 1, QUICK_RESAMPLES, metric)
             click.echo(markdown(compare(plan, lambda line: click.echo(line, err=True), BadRows())))
     click.echo(f"{time.monotonic() - start:.0f} s in all", err=True)
-
-
-def markdown(outcome: Mapping[str, Any]) -> str:
-    """One row per variant: the compared metric with its interval, the first one's gain over it, its size."""
-    rows, metric = sum(outcome["rows"]), outcome["metric"]
-    lines = [
-        f"`{metric}` on `{outcome['dataset']}`: {outcome['seeds']} seed(s), {rows} validation rows in all.",
-        "",
-        f"| | {metric} | 95 % | {outcome['model']} − this | 95 % | parameters |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, found in outcome["variants"].items():
-        gap = outcome["differences"].get(name)
-        told = f"{gap['value']:+.4f} | [{gap['low']:+.4f}, {gap['high']:+.4f}]" if gap else " | "
-        interval = f"{found['value']:.4f} | [{found['low']:.4f}, {found['high']:.4f}]"
-        lines.append(f"| {name} | {interval} | {told} | {found['parameters']:,} |")
-    return "\n".join(lines) + "\n"
 
 
 def _small(config: configuration.Config) -> configuration.Config:

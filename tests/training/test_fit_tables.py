@@ -21,6 +21,7 @@ from training.encoders import MODELS
 from training.evaluate import evaluate
 from training.fit import VALIDATION, fit
 from training.predictor import Predictor
+from training.variants import baseline
 
 CONFIGS = Path(configuration.__file__).parent / "configs"
 ROWS = 36
@@ -102,7 +103,7 @@ EXPECTED = {
 READ = {
     "movie_posters": ["tagline"],
     "mm_tweet_sentiment": ["text"],
-    "upworthy_ctr": ["headline"],
+    "upworthy_ctr": ["headline", "excerpt", "lede"],
     "pitt_ads_text": ["ocr_tokens", "objects"],
 }
 FILES = sorted(file.stem for file in CONFIGS.glob("*.toml") if "generated" not in file.stem)
@@ -124,7 +125,7 @@ def test_a_configuration_leaves_a_run_that_evaluate_takes(name, roots, shared, t
     assert metrics
     report, lines = evaluate(Predictor(tmp_path / "run", MODELS), config.dataset, root)
     assert report["rows"] == (5 if config.dataset == "saliency_osie" else ROWS)
-    left_out = {"image": {"tagline", "text", "headline", "ocr_tokens"}, "text": {"objects"}}.get(config.form, set())
+    left_out = {"image": {"tagline", "text", "ocr_tokens"}, "text": {"objects"}}.get(config.form, set())
     assert report["text"] == [column for column in READ.get(config.dataset, []) if column not in left_out]
     assert set(report["metrics"]) >= EXPECTED[config.dataset] - {"pair_accuracy"}
     assert all(np.isfinite(value) for value in report["metrics"].values())
@@ -145,9 +146,12 @@ def test_a_configuration_leaves_a_run_that_evaluate_takes(name, roots, shared, t
             assert 0 <= first["score"] <= 1
 
 
-def test_evaluate_reads_what_fit_validated_on_to_the_same_numbers(roots, shared, tmp_path):
-    """The store keeps maps at the grid that the head resamples to; evaluate runs the head as it is served."""
+@pytest.mark.parametrize("pooled", [False, True])
+def test_evaluate_reads_what_fit_validated_on_to_the_same_numbers(pooled, roots, shared, tmp_path):
+    """The store keeps maps at the grid that the head resamples to (a baseline: one cell); evaluate runs the head as it
+    is served."""
     config = quick("fgmfn-mm_tweet_sentiment")
+    config = baseline(config, "early") if pooled else config
     root = roots("mm_tweet_sentiment")
     fit(config, root, tmp_path / "run", seed=1, command="x", report=lambda _: None, features=shared)
     said = np.load(tmp_path / "run" / VALIDATION)["sentiment_logits"]

@@ -81,6 +81,14 @@ def test_a_package_has_no_picture_and_stays_with_its_test(rows):
     assert row.labels == {"impressions": 1000, "clicks": 15, "ctr": 0.015}
     assert "test:t1" in row.groups
     assert (row.sample(4).image == 128).all()
+    assert row.fields == {"headline": "Look"}
+
+
+def test_a_package_is_read_with_the_lines_under_its_headline(tmp_path):
+    table = "clickability_test_id,headline,lede,excerpt,impressions,clicks\nt1,Look,Once.,Pass it on.,1000,15\n"
+    (tmp_path / "packages.csv").write_text(table)
+    (row,) = DATASETS["upworthy_ctr"].records(tmp_path, BadRows())
+    assert row.fields == {"headline": "Look", "body": "Pass it on. Once."}
 
 
 def test_an_ad_has_whatever_any_annotator_chose(rows):
