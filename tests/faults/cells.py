@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -263,7 +264,9 @@ def _foreign(scene: Scene) -> Callable[[], None]:
 
 def _json(redis: Redis, key: bytes) -> dict[str, Any] | None:
     held = redis.get(key) if redis.type(key) == b"string" else None
-    return json.loads(held) if held else None
+    with suppress(ValueError):  # what another fault left there
+        return json.loads(held or b"")
+    return None
 
 
 REDIS_FAULTS = {

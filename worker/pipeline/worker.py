@@ -21,6 +21,7 @@ from worker.intake.source import Source
 from worker.metrics import Metrics
 from worker.pipeline.delivering import Assignment, Deliverer, Item
 from worker.pipeline.holdings import Holdings
+from worker.pipeline.job import Outcome
 from worker.pipeline.scoring import ScoringFlow
 from worker.pipeline.suspects import Suspects
 from worker.tracing import NoTracing, Tracing
@@ -218,9 +219,14 @@ class Worker:
         def before_decoding() -> None:
             self._suspects.hold(item, alone=alone)
 
-        job = self._flow.submit(
-            creative, lambda outcome: self._deliverer.done(item, outcome), before_decoding, item.trace
-        )
+        def decided(outcome: Outcome) -> None:
+            if alone:
+                # It is innocent, and until it is published a death would be another's: its mark goes before that one
+                # can begin.
+                self._suspects.release(item)
+            self._deliverer.done(item, outcome)
+
+        job = self._flow.submit(creative, decided, before_decoding, item.trace)
         self.holdings.working(item, job)
 
     def _run_a_suspect(self) -> None:

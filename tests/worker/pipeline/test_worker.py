@@ -365,6 +365,22 @@ def test_marked_records_run_one_by_one_and_alone(make: Any) -> None:
     assert rig.sink.keys(DLQ) == []
 
 
+def test_who_survived_alone_is_innocent_before_the_next_begins(make: Any) -> None:
+    """Although its output isn't acknowledged yet: a death from now on is another's."""
+    rig = make(marks={0: {0: "together", 1: "together"}})
+    rig.sink.hold = True
+    rig.offer(*(record(offset) for offset in range(3)))
+    rig.start()
+    eventually(lambda: rig.flow.submitted == ["cr-0-2"])
+    rig.flow.finish("cr-0-2")
+    for name, left in (("cr-0-0", {0: "alone", 1: "together"}), ("cr-0-1", {1: "alone"})):
+        eventually(lambda name=name: rig.flow.submitted[-1] == name)
+        assert rig.marks.marks[0] == {2: "together"} | left
+        rig.flow.finish(name)
+    eventually(lambda: rig.marks.marks[0] == {2: "together"})
+    assert rig.count("scored") == 0, "it was acknowledged, so this showed nothing"
+
+
 @pytest.mark.parametrize("transactional", [False, True])
 def test_a_finished_record_that_waits_for_its_turn_behind_a_suspect_doesnt_hold_it_back(
     make: Any, transactional: bool
