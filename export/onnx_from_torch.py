@@ -38,7 +38,8 @@ def export_graph(
 
     inputs: examples by the name of the module's forward parameters; batch at least 2, since torch takes a size of 1
     for a constant. outputs: names for what forward returns (one tensor or a tuple), in order. dynamic: per input
-    which axis carries which symbol, e.g. {"tokens": {0: "batch", 1: "length"}}.
+    which axis carries which symbol, e.g. {"tokens": {0: "batch", 1: "length"}}. Raises ValueError where the module's
+    code fixes one of them.
     """
     symbols = {name: torch.export.Dim(name) for axes in dynamic.values() for name in axes.values()}
     shapes = {name: {axis: symbols[s] for axis, s in dynamic.get(name, {}).items()} for name in inputs}
@@ -58,8 +59,21 @@ def export_graph(
     assert program is not None  # torch's signature allows None for a form that isn't used here
     model = program.model_proto
     _strip(model)
+    _require_symbols(model, dynamic)
     onnx.checker.check_model(model)
     return model
+
+
+def _require_symbols(model: onnx.ModelProto, dynamic: Mapping[str, Mapping[int, str]]) -> None:
+    """The exporter makes a constant of a size that the module reads by `len`, and tells nobody."""
+    for value in model.graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        for axis, symbol in dynamic.get(value.name, {}).items():
+            if sizes[axis].dim_param != symbol:
+                raise ValueError(
+                    f"input {value.name}: axis {axis} became {sizes[axis].dim_value or sizes[axis].dim_param!r} in the "
+                    f"graph, not the symbol {symbol!r}: the module fixes that size (`len(x)` does; take `x.shape[0]`)"
+                )
 
 
 def tensor_specs(values: Sequence[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:

@@ -48,7 +48,7 @@ def crop_regions(image: Tensor, boxes: Tensor) -> Tensor:
         torch.stack([zero, scale[:, 1], shift[:, 1]], dim=1),
     ]
     theta = torch.stack(rows, dim=1)  # (B·R)×2×3
-    grid = functional.affine_grid(theta, [len(theta), 3, height, width], align_corners=False)
+    grid = functional.affine_grid(theta, [theta.shape[0], 3, height, width], align_corners=False)
     pixels = image.permute(0, 3, 1, 2).float().repeat_interleave(boxes.shape[1], dim=0)
     return functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
 

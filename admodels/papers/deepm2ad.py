@@ -120,7 +120,7 @@ class DeepM2Ad(nn.Module):
         image_mask: Tensor | None = None,
     ) -> Output:
         given = next(x for x in (image, objects, words) if x is not None)
-        none = torch.zeros(len(given), 1, device=given.device)  # B×1
+        none = torch.zeros(given.shape[0], 1, device=given.device)  # B×1; `len` would fix the size in an exported graph
         # (1)–(9): states B×N×D and mask B×N by modality
         z = dict.fromkeys(self.modalities, (none[:, :, None].expand(-1, -1, self.dim), none))
         error = none.squeeze(1)
@@ -162,7 +162,7 @@ class DeepM2AdOverMaps(nn.Module):
         features = self.norm(maps[-1])
         if objects is None and not self.head.object_names:
             grid: Tensor = self.grid  # type: ignore[assignment]
-            objects = pool_regions(features, grid.expand(len(features), -1, -1))
+            objects = pool_regions(features, grid.expand(features.shape[0], -1, -1))
             object_mask = torch.ones_like(objects[:, :, 0])
         output: Output = self.head(features.mean((2, 3)), objects, object_mask, words, word_mask)
         return output
@@ -201,7 +201,8 @@ class _Words(nn.Module):
         turn = _reversal(mask)[:, :, None]  # B×N×1
         ahead = self.forwards(words)[0]
         back = self.backwards(words.gather(1, turn.expand_as(words)))[0]
-        states = torch.cat([ahead, back.gather(1, turn.expand_as(back))], dim=2)
+        # By `turn`'s own sizes: torch takes the number of words that an LSTM gives for a constant when it exports.
+        states = torch.cat([ahead, back.gather(1, turn.expand(-1, -1, back.shape[2]))], dim=2)
         return states * mask[:, :, None].to(states.dtype)
 
 

@@ -139,7 +139,8 @@ class Mvla(nn.Module):
         boxes: Tensor | None = None,
         crops: Sequence[Tensor] | None = None,
     ) -> Output:
-        levels = None if self.levels is None else self.levels(maps, self.boxes(len(maps[0]), boxes), crops)  # B×P×e×D
+        count = maps[0].shape[0]
+        levels = None if self.levels is None else self.levels(maps, self.boxes(count, boxes), crops)  # B×P×e×D
         prefixes = [prefix(levels) for prefix in self.prefixes] or None
         emissions = self._emissions(text, prefixes)
         return Output(
@@ -189,7 +190,7 @@ class MvlaWithEncoders(nn.Module):
         alone: tuple[Tensor, Tensor, Tensor] | None = None,
         boxes: Tensor | None = None,
     ) -> Output:
-        regions = self.head.boxes(len(image), boxes) if self.crops else None
+        regions = self.head.boxes(image.shape[0], boxes) if self.crops else None
         output: Output = self.head(
             self.image(image),
             self._text(input_ids, attention_mask, copy),
@@ -219,7 +220,7 @@ class _Levels(nn.Module):
             features = norm(maps[n])
             pooled = [features.mean((2, 3))[:, None]]  # B×1×C
             if crops is not None:
-                pooled.append(norm(crops[n]).mean((2, 3)).unflatten(0, (len(features), -1)))  # B×R×C
+                pooled.append(norm(crops[n]).mean((2, 3)).unflatten(0, (features.shape[0], -1)))  # B×R×C
             elif boxes is not None:
                 pooled.append(pool_regions(features, boxes))
             levels.append(project(torch.cat(pooled, dim=1)))

@@ -23,6 +23,9 @@ from worker.settings_schema import Settings
 
 SMALL_BATCH = 4
 """Batches up to here have a profile of their own, tuned for one creative."""
+WORDS = Range(1, 32, 64)
+ROWS = Range(1, 32, 96)
+"""A word of 24 characters, the longest that is read, has 91 rows with n-grams of 3 to 6 characters."""
 NO_GPU = "no NVIDIA GPU answers here: check `nvidia-smi` and that the pod was given one, or set ADSCORE_BACKEND=auto"
 _log = structlog.get_logger(__name__)
 
@@ -186,7 +189,8 @@ def _built(trt: ModuleType, plan: Plan, timings: bytes, progress: Progress | Non
 def profiles_of(bundle: Bundle, encoders: Mapping[str, Bundle], max_batch: int) -> tuple[Mapping[str, Range], ...]:
     """The profiles: one up to SMALL_BATCH creatives, tuned for one, and one up to `max_batch`, tuned for it.
 
-    `length` is from one token (or the padding's step) to the longest text that this bundle, or its text encoder, reads.
+    `length` is from one token (or the padding's step) to the longest text that this bundle, or its text encoder, reads;
+    `words` and `rows` (of one word) are for models that read words.
     """
     batches = [Range(1, max_batch, max_batch)]
     if max_batch > SMALL_BATCH:
@@ -194,4 +198,7 @@ def profiles_of(bundle: Bundle, encoders: Mapping[str, Bundle], max_batch: int) 
     used = [encoders[use.digest] for use in bundle.manifest.encoders if use.digest in encoders]
     texts = [item.manifest.text for item in (bundle, *used) if item.manifest.text]
     longest = max((text.max_tokens for text in texts), default=1)
-    return tuple({"batch": batch, "length": Range(1, longest, longest)} for batch in batches)
+    sizes = {"length": Range(1, longest, longest), "words": WORDS, "rows": ROWS}
+    read = {size for item in bundle.manifest.inputs for size in item.shape}
+    text = {name: size for name, size in sizes.items() if name in read}
+    return tuple({"batch": batch, **text} for batch in batches)

@@ -1,5 +1,6 @@
 """What serves where there is no GPU, and which shapes an engine is built for."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import pytest
 
 from admodels.contract.bundle import load_bundle
+from admodels.contract.manifest import TensorSpec
+from admodels.contract.subwords import MAX_WORD_CHARACTERS, Subwords
 from admodels.runtime import cuda
 from worker.commands.backends import Runners, profiles_of
 from worker.errors import FatalError
@@ -55,3 +58,23 @@ def test_a_head_is_as_long_as_its_text_encoder_reads() -> None:
     assert small["length"].most == full["length"].most == encoder.manifest.text.max_tokens
     (only,) = profiles_of(head, {encoder.digest: encoder}, 4)
     assert only["batch"].most == 4
+
+
+def test_only_what_a_bundle_reads_has_a_range() -> None:
+    (image,) = profiles_of(load_bundle(MODELS / "mobilenetv2" / "1"), {}, 4)
+    assert image.keys() == {"batch"}
+
+
+def test_a_model_that_reads_words_has_room_for_the_longest() -> None:
+    bundle = load_bundle(MODELS / "dbafn" / "1")
+    inputs = (
+        TensorSpec(name="words", dtype="int64", shape=("batch", "words", "rows")),
+        TensorSpec(name="word_mask", dtype="int64", shape=("batch", "words")),
+    )
+    words = dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"inputs": inputs}))
+    (profile,) = profiles_of(words, {}, 4)
+    assert profile.keys() == {"batch", "words", "rows"}
+    longest = "x" * MAX_WORD_CHARACTERS
+    (rows,) = Subwords([longest], buckets=1_000).encode([longest])
+    assert len(rows) <= profile["rows"].most
+    assert (profile["words"].least, profile["rows"].least) == (1, 1)
