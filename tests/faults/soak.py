@@ -80,14 +80,16 @@ def break_redis(scene: Scene) -> None:
 
 
 FAULTS: tuple[Callable[[Scene], None], ...] = (
+    kill_the_other,
+    cells.rebalance_storm,
     kill_a_broker,
     kill_a_child,
+    break_redis,
     freeze_a_broker,
     cut_the_network,
-    kill_the_other,
-    break_redis,
-    cells.rebalance_storm,
 )
+"""In turn. What Redis forgets or refuses lies between faults that move no partition: the memory of revisions is the
+owner's own and Redis's, and a hand-over right after Redis lost it takes both."""
 
 
 @dataclass
