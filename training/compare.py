@@ -1,6 +1,7 @@
 """`adscore-train compare` and `ablate`: variants of one configuration, trained with several seeds and told apart.
 
-OUT/<variant>-s<seed>/ holds every run (finished ones are not trained again), OUT/comparison.json what they came to.
+OUT/<variant>-s<seed>/ holds every run (finished ones are not trained again), OUT/comparison.json what they came to in
+the configuration's own metric, OUT/comparison.<metric>.json in another.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from admodels import checkpoint
 from training.assembly import spec_of, stores_of, task_of
+from training.baselines import BASELINES, Baseline
 from training.config import GENERATED, Config, ConfigError
 from training.datasets.catalogue import DATASETS
 from training.datasets.sample import BadRows, DataError
@@ -24,6 +26,7 @@ from training.encoders import MODELS, SharedEncoders
 from training.fit import VALIDATION, fit
 from training.intervals import Seed, differences, intervals, metric_of
 from training.tablestores import TableStores
+from training.tasks import Arrays
 
 Report = Callable[[str], None]
 OUTCOME = "comparison.json"
@@ -46,7 +49,7 @@ class Plan:
 
 
 def compare(plan: Plan, report: Report, bad: BadRows) -> dict[str, Any]:
-    """Train what isn't trained yet, write OUT/comparison.json, return it.
+    """Train what isn't trained yet, write OUT's outcome, return it.
 
     Raises ConfigError for generated creatives, which have no seeds of their own.
     """
@@ -56,11 +59,14 @@ def compare(plan: Plan, report: Report, bad: BadRows) -> dict[str, Any]:
         name: [_run(plan, name, config, seed, report, bad) for seed in range(plan.seeds)]
         for name, config in plan.variants.items()
     }
-    seeds = [_seed(plan, runs, seed, report, bad) for seed in range(plan.seeds)]
+    judged = [_seed(plan, runs, seed, report, bad) for seed in range(plan.seeds)]
+    seeds, untrained = [seed for seed, _ in judged], [found for _, found in judged]
     rng = np.random.default_rng(0)
     means = intervals(seeds, plan.resamples, rng)
     base = next(iter(plan.variants))
-    pairs = [(base, name) for name in plan.variants if name != base]
+    pairs = [(base, name) for name in means if name != base]
+    summaries = {name: _summary(folders) for name, folders in runs.items()}
+    summaries |= {name: {"metrics": _mean([u[name] for u in untrained]), "parameters": 0} for name in untrained[0]}
     told = differences(seeds, pairs, plan.resamples, rng) if pairs else {}
     outcome = {
         "dataset": plan.first.dataset,
@@ -69,10 +75,12 @@ def compare(plan: Plan, report: Report, bad: BadRows) -> dict[str, Any]:
         "seeds": plan.seeds,
         "resamples": plan.resamples,
         "rows": [len(seed.groups) for seed in seeds],
-        "variants": {name: asdict(means[name]) | _summary(runs[name]) for name in plan.variants},
+        "variants": {name: asdict(means[name]) | summaries[name] for name in means},
         "differences": {name: asdict(told[base, name]) for _, name in pairs},
     }
-    (plan.out / OUTCOME).write_text(json.dumps(outcome, indent=1) + "\n", encoding="utf-8")
+    own = plan.metric == plan.first.fit.monitor
+    file = OUTCOME if own else OUTCOME.replace(".json", f".{plan.metric.replace('/', '-')}.json")
+    (plan.out / file).write_text(json.dumps(outcome, indent=1) + "\n", encoding="utf-8")
     return outcome
 
 
@@ -105,8 +113,11 @@ def _run(plan: Plan, name: str, config: Config, seed: int, report: Report, bad: 
     return out
 
 
-def _seed(plan: Plan, runs: Mapping[str, Sequence[Path]], seed: int, report: Report, bad: BadRows) -> Seed:
-    """The seed's validation rows, judged for every variant."""
+def _seed(
+    plan: Plan, runs: Mapping[str, Sequence[Path]], seed: int, report: Report, bad: BadRows
+) -> tuple[Seed, dict[str, dict[str, float]]]:  # fmt: skip
+    """The seed's validation rows, judged for every variant; and all metrics of the heatmaps that nobody trains, which
+    stand beside the variants where the set judges heatmaps."""
     config = plan.first
     encoders = SharedEncoders(MODELS, config.encoders.image, config.encoders.text)
     spec = spec_of(config, encoders, task_of(config))
@@ -120,7 +131,17 @@ def _seed(plan: Plan, runs: Mapping[str, Sequence[Path]], seed: int, report: Rep
         if any(len(values) != len(rows) for values in served.values()):
             raise DataError(f"{folders[seed]} was measured on other rows; remove it, so that it is trained again")
         metrics[name] = metric_of(plan.metric, judge, served, rows.labels, rows.extras)
-    return Seed(metrics, owners)
+    heatmaps = _untrained(stores) if "heatmap" in DATASETS[config.dataset].needs else {}
+    metrics |= {
+        name: metric_of(plan.metric, judge, served, rows.labels, rows.extras) for name, served in heatmaps.items()
+    }
+    return Seed(metrics, owners), {n: judge(served, rows.labels, rows.extras) for n, served in heatmaps.items()}
+
+
+def _untrained(stores: TableStores) -> dict[str, Arrays]:
+    models = [Baseline(name) for name in BASELINES]
+    samples = [models[0].sample(record) for record in stores.validation_records()]
+    return {model.name: model.predict(samples) for model in models}
 
 
 def _outputs(run: Path) -> dict[str, NDArray[Any]]:
@@ -131,6 +152,11 @@ def _outputs(run: Path) -> dict[str, NDArray[Any]]:
 def _summary(folders: Sequence[Path]) -> dict[str, Any]:
     """The means over the seeds of every metric that fit reported, and the model's size."""
     best = [checkpoint.load(folder) for folder in folders]
-    names = [name for name in best[0].metrics if all(name in run.metrics for run in best)]
-    means = {name: float(np.mean([run.metrics[name] for run in best])) for name in names if "uncalibrated" not in name}
-    return {"metrics": means, "parameters": best[0].training["parameters"]}
+    trained = [{n: v for n, v in run.metrics.items() if "uncalibrated" not in n} for run in best]
+    return {"metrics": _mean(trained), "parameters": best[0].training["parameters"]}
+
+
+def _mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of the metrics that every seed has."""
+    names = [name for name in found[0] if all(name in each for each in found)]
+    return {name: float(np.mean([each[name] for each in found])) for name in names}

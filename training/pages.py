@@ -23,11 +23,12 @@ _TABLE = re.compile(r"(<!-- table: (?P<name>\S+)(?P<metrics>[^>]*?) -->\n).*?(<!
 
 def keep(runs: Path, pages: Path) -> list[str]:
     """Copy every comparison under `runs` to the pages' measured/; returns their names."""
-    found = sorted(runs.glob(f"*/{OUTCOME}"))
+    start = OUTCOME.removesuffix(".json")
+    found = {f"{f.parent.name}{f.stem.removeprefix(start)}": f for f in sorted(runs.glob(f"*/{start}*.json"))}
     (pages / MEASURED).mkdir(parents=True, exist_ok=True)
-    for outcome in found:
-        shutil.copyfile(outcome, pages / MEASURED / f"{outcome.parent.name}.json")
-    return [outcome.parent.name for outcome in found]
+    for name, outcome in found.items():
+        shutil.copyfile(outcome, pages / MEASURED / f"{name}.json")
+    return list(found)
 
 
 def fill(pages: Path) -> list[Path]:

@@ -51,6 +51,11 @@ class TableStores:
         places = self._split.validation
         return [owners[place] for place in places[self._readable[places]]]
 
+    def validation_records(self) -> list[Record]:
+        """The validation rows before their pictures are opened."""
+        places = self._split.validation
+        return [self._records[place] for place in places[self._readable[places]]]
+
     def contrast(self) -> None:
         """Only generated creatives have variants."""
         return

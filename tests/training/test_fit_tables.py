@@ -103,7 +103,7 @@ EXPECTED = {
 READ = {
     "movie_posters": ["tagline"],
     "mm_tweet_sentiment": ["text"],
-    "upworthy_ctr": ["headline", "excerpt", "lede"],
+    "upworthy_ctr": ["headline", "excerpt"],
     "pitt_ads_text": ["ocr_tokens", "objects"],
 }
 FILES = sorted(file.stem for file in CONFIGS.glob("*.toml") if "generated" not in file.stem)
@@ -221,3 +221,14 @@ def test_compare_and_ablate_tell_variants_apart(roots, tmp_path):
     told = json.loads(ablated.stdout)["differences"]
     assert {"without autoencoder", "topics alone"} <= set(told)
     assert "sentiments alone" not in told
+
+
+def test_heatmaps_are_held_against_those_that_nobody_trained(roots, tmp_path):
+    common = ("--root", roots("saliency_designs"), "--seeds", 1, "--resamples", 20, "--epochs", 1, "--metric", "nss")
+    found = call("compare", CONFIGS / "dbafn-saliency_designs.toml", *common, "--out", tmp_path / "designs", "--json")
+    outcome = json.loads(found.stdout)
+    assert list(outcome["variants"]) == ["dbafn", "image baseline", "centre-bias", "spectral-residual"]
+    assert set(outcome["differences"]) == {"image baseline", "centre-bias", "spectral-residual"}
+    for told in outcome["variants"].values():
+        assert told["metrics"]["nss"] == pytest.approx(told["value"], abs=1e-6)
+    assert json.loads((tmp_path / "designs" / "comparison.nss.json").read_text()) == outcome

@@ -44,7 +44,8 @@ def test_tables_are_filled_between_their_markers_alone(tmp_path):
     for name in ("one", "two"):
         (runs / name).mkdir(parents=True)
         (runs / name / "comparison.json").write_text(json.dumps(OUTCOME | {"dataset": name}))
-    assert pages.keep(runs, folder) == ["one", "two"]
+    (runs / "one" / "comparison.ctr-auc.json").write_text(json.dumps(OUTCOME))
+    assert pages.keep(runs, folder) == ["one.ctr-auc", "one", "two"]
     page = folder / "adfusion.md"
     page.write_text("Before\n<!-- table: one auc -->\nold\n<!-- end -->\nAfter\n<!-- table: two -->\n<!-- end -->\n")
     assert pages.fill(folder) == [page]

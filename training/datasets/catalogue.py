@@ -54,7 +54,7 @@ DATASETS: dict[str, DataSet] = {
     "pitt_ads_text": DataSet(pitt.words, judging.ads, _LOGITS, ("ocr_tokens", "objects"), _ADS, pictures=False),
     "pitt_ads": DataSet(pitt.folders, judging.ads, _LOGITS, (), _ADS),
     "upworthy_ctr": DataSet(
-        upworthy.packages, judging.clicks, ("ctr",), ("headline", "excerpt", "lede"), values=("ctr",), pictures=False
+        upworthy.packages, judging.clicks, ("ctr",), ("headline", "excerpt"), values=("ctr",), pictures=False
     ),
     "creatives": DataSet(
         own.creatives, judging.whatever, ("score", "heatmap", "sentiment_logits", "ctr"), own.COPY, label_sets(),

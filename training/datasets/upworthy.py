@@ -13,8 +13,8 @@ from training.datasets.sample import BadRows, Label, Record
 
 
 def packages(root: Path, bad: BadRows) -> Iterator[Record]:
-    """packages.csv.gz: `ctr`, `impressions`, `clicks` of a headline, and where they are there the lines under it
-    (`excerpt`) and the article's first paragraph (`lede`)."""
+    """packages.csv.gz: `ctr`, `impressions`, `clicks` of a headline, and the line under it (`excerpt`) where there
+    is one."""
     table = tables.first_of(root, "packages.csv.gz", "packages.csv")
     for index, row in tables.rows(table, ("clickability_test_id", "headline", "impressions", "clicks")):
         with bad.row():
@@ -23,6 +23,7 @@ def packages(root: Path, bad: BadRows) -> Iterator[Record]:
             labels["ctr"] = clicks / impressions if impressions else float("nan")
             test = row["clickability_test_id"]
             extra = {"test": test, "headline": row["headline"]}
-            body = " ".join(row[column] for column in ("excerpt", "lede") if row.get(column))
-            fields = {"headline": row["headline"]} | ({"body": body} if body else {})
+            fields = {"headline": row["headline"]}
+            if row.get("excerpt"):
+                fields["body"] = row["excerpt"]
             yield Record(index, f"{test}-{index}", None, fields, labels, (f"test:{test}",), extra)
