@@ -91,12 +91,13 @@ def _many(command: Callable[..., None]) -> Callable[..., None]:
 
 @cli.command()
 @_many
-def compare(config: Path, **options: Any) -> None:
+@click.option("--ablations", is_flag=True, help="Also without the parts that the paper's ablation takes away.")
+def compare(config: Path, ablations: bool, **options: Any) -> None:
     """Train CONFIG's model, its image-only and text-only forms, and early, late and MLP fusion on the same encoders;
     tell them apart with 95 % intervals."""
-    from training.variants import compared
+    from training.variants import ablated, compared
 
-    _tell_apart(config, compared, **options)
+    _tell_apart(config, (lambda c: compared(c) | ablated(c)) if ablations else compared, **options)
 
 
 @cli.command()

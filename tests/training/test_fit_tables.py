@@ -217,7 +217,11 @@ def test_compare_and_ablate_tell_variants_apart(roots, tmp_path):
     again = call("compare", small, *common, "--out", tmp_path / "compare" / "pitt")
     assert "encoding" not in again.stderr
     assert "deepm2ad, text only" in again.stdout
-    ablated = call("ablate", small, *common, "--out", tmp_path / "compare" / "ablate", "--json")
+    both = call("compare", small, *common, "--ablations", "--out", tmp_path / "compare" / "pitt", "--json")
+    variants = list(json.loads(both.stdout)["variants"])
+    assert variants[:8] == list(outcome["variants"])
+    assert variants[8:] == ["without autoencoder", "without hierarchical attention", "topics alone"]
+    ablated = call("ablate", small, *common, "--out", tmp_path / "compare" / "pitt", "--json")
     told = json.loads(ablated.stdout)["differences"]
     assert {"without autoencoder", "topics alone"} <= set(told)
     assert "sentiments alone" not in told
