@@ -1,10 +1,11 @@
-"""A paused partition's records are received later, whatever kafka-python had in hand: on a real broker."""
+"""A member of a group on a real broker: what kafka-python sets aside or forgets comes back."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from kafka.future import Future
 
 from tests.faults.creatives import bare
 from tests.faults.process import wait_for
@@ -14,14 +15,43 @@ from worker.intake.source import Ownership, Source
 from worker.settings import load
 
 EACH = 20
+SHORT = {"ADSCORE_KAFKA__SESSION_TIMEOUT_MS": "6000"}
 
 
 @pytest.fixture
 def consumer(stack, make_topics) -> Iterator[tuple[KafkaConsumer, str]]:
     topics = make_topics(2)
-    made = clients.consumer(load(None, topics.env).settings)
+    made = clients.consumer(load(None, topics.env | SHORT).settings)
     yield made, topics.input
     made.close(autocommit=False, timeout_ms=5_000)
+
+
+def member(kafka: KafkaConsumer, topic: str) -> Source:
+    """Hands over at once what it is asked for."""
+    nothing: Any = lambda *_: {}  # noqa: E731
+    return Source(kafka, topic, Ownership(nothing, lambda _, drained: drained(), nothing, nothing, nothing))
+
+
+@pytest.mark.slow
+def test_a_heart_that_stopped_begins_again_and_the_member_joins_anew(stack, consumer) -> None:
+    """Otherwise it never hears that the group went on without it."""
+    kafka, topic = consumer
+    source = member(kafka, topic)
+    wait_for(lambda: source.poll(50, 1) or source.joined, "it never joined")
+    coordinator = kafka._coordinator
+    before = coordinator._generation.member_id
+    beats = coordinator._do_heartbeat
+
+    async def hang() -> None:
+        coordinator._do_heartbeat = beats
+        await Future()
+
+    coordinator._do_heartbeat = hang
+    wait_for(lambda: source.poll(50, 1) or not source.is_member, "its heart never stopped", seconds=30.0)
+    wait_for(lambda: source.poll(50, 1) or coordinator._generation.member_id != before, "it never joined anew")
+    publish(stack.bootstrap_servers, topic, [bare("cr-1", 1)])
+    wait_for(lambda: source.poll(50, 1), "nothing was received")
+    assert source.is_member
 
 
 def test_what_was_set_aside_comes_forward_although_another_batch_was_used_up(stack, consumer) -> None:
@@ -29,8 +59,7 @@ def test_what_was_set_aside_comes_forward_although_another_batch_was_used_up(sta
     kafka, topic = consumer
     for partition in (0, 1):
         publish(stack.bootstrap_servers, topic, [bare(f"cr-{n}", n) for n in range(EACH)], partition=partition)
-    nothing: Any = lambda *_: {}  # noqa: E731
-    source = Source(kafka, topic, Ownership(nothing, lambda _, drained: drained(), nothing, nothing, nothing))
+    source = member(kafka, topic)
     received: dict[int, int] = {0: 0, 1: 0}
 
     def poll(at_most: int) -> None:
