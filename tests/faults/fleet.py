@@ -20,6 +20,8 @@ from tools.local_stack import ROOT
 from tools.server import GUARD
 
 STOP_SECONDS = 90.0
+NEVER_ENDED = -1
+"""In the place of an exit status: it was told to stop, and had to be killed."""
 SLOT = "FAULTS_SLOT"
 """Tells a planted worker its place: whoever follows one that ended takes the same."""
 
@@ -107,7 +109,13 @@ class Fleet:
             shutil.copy(place / "stderr", folder / f"{place.name}.log")
 
     def _bury(self, worker: WorkerProcess) -> int:
-        status = int(worker.running.guard.wait(STOP_SECONDS))
+        try:
+            status = int(worker.running.guard.wait(STOP_SECONDS))
+        except subprocess.TimeoutExpired:
+            self.tell_stacks()
+            worker.signal(signal.SIGKILL)
+            worker.running.guard.wait(STOP_SECONDS)
+            status = NEVER_ENDED
         self.workers.remove(worker)
         self.gone.append((worker, status))
         return status
