@@ -10,7 +10,7 @@ VENV := .venv/bin/python
 GUARD := -I -S tools/guard.py --grace 30 --
 STACK := exec $(VENV) tools/stack.py
 # Read by the shell, not by make: whatever is in them, it isn't split or expanded.
-export INPUT MINUTES
+export INPUT MINUTES BASE
 
 .PHONY: help
 help: ## list the targets
@@ -79,8 +79,17 @@ bundles: setup ## make every bundle in models/ again: export the encoders, train
 	@$(VENV) $(GUARD) $(VENV) -m export bundle runs/adfusion --replace
 
 .PHONY: bench
-bench: setup ## measure the whole worker on Kafka and Redis against its bare engines (ARGS=… for adscore bench throughput)
-	@$(STACK) run -- $(VENV) -m worker bench throughput --broker $(ARGS)
+bench: bench-parts ## measure each part, then the whole worker on Kafka and Redis against its bare engines
+	@$(STACK) run -- $(VENV) -m worker bench throughput --broker
+
+.PHONY: bench-parts
+bench-parts: setup ## measure each part: p50, p95, p99, and .benchmarks/latency.json (ARGS=… for pytest)
+	@mkdir -p .benchmarks
+	@exec $(VENV) $(GUARD) $(VENV) -m pytest benchmarks -o 'python_files=bench_*.py' --benchmark-json=.benchmarks/latency.json $(ARGS)
+
+.PHONY: bench-gate
+bench-gate: setup ## is this tree slower than another commit? (BASE=origin/main ARGS=… for benchmarks.gate)
+	@exec $(VENV) $(GUARD) $(VENV) -m benchmarks.gate --base "$$BASE" $(ARGS)
 
 .PHONY: faults
 faults: setup ## play the fault matrix on a real cluster, an hour (CELLS="broker-* …" SEED=… ARGS=… for tests.faults.matrix)
