@@ -14,6 +14,7 @@ from admodels.backbones import WeightsUnavailableError
 from admodels.contract.bundle import BundleError
 from admodels.contract.signature import KeyUnusableError
 from admodels.runtime.runner import EngineError
+from admodels.runtime.tensorrt_module import TensorRtUnavailableError
 from export.bundle import BundleExistsError
 from export.precision import PRECISIONS, Precision
 from export.runners import BACKENDS
@@ -145,6 +146,34 @@ def verify(
 
 
 @cli.command()
+@click.argument("graph", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The serialised engine to write."
+)
+@click.option("--sm", metavar="X.Y", help="Compute capability to build for, such as 8.6; default: this machine's GPU.")
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="The largest batch.")
+@click.option("--json", "as_json", is_flag=True, help="Print layers, types and profile as one JSON object.")
+def engine(graph: Path, out: Path, sm: str | None, batch: int, as_json: bool) -> None:
+    """Build a TensorRT engine from GRAPH, an .onnx file or a bundle's folder.
+
+    Its precision is the graph's. Where TensorRT-RTX is installed it needs no GPU. The worker's own engines, which it
+    loads from beside its bundles, are made by `adscore models build`.
+    """
+    from export.bundle import write_file
+    from export.engines import engine_of, graph_at
+
+    built = engine_of(graph_at(graph), sm=sm, most=batch)
+    write_file(out, built.plan)
+    told = {"layers": built.layers, "bytes": len(built.plan), "types": dict(built.types), "profiles": built.profiles}
+    if as_json:
+        click.echo(json.dumps({**told, "written": str(out)}))
+    else:
+        click.echo(
+            f"{built.layers} layers, {len(built.plan) / 1048576:.1f} MiB, {', '.join(built.outputs)}\nwrote {out}"
+        )
+
+
+@cli.command()
 @click.argument("source")
 @click.option("--name", help="The bundle's name; default: the architecture's.")
 @click.option(
@@ -229,7 +258,7 @@ def run(command: Callable[..., Any]) -> int:
     except (BundleExistsError, ValueError) as error:
         # A run that is none, options that its architecture doesn't take, a name that no bundle may have.
         return _fail(error, USAGE)
-    except (KeyUnusableError, WeightsUnavailableError, OSError) as error:
+    except (KeyUnusableError, TensorRtUnavailableError, WeightsUnavailableError, OSError) as error:
         return _fail(error, UNAVAILABLE)
     return 0
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +33,6 @@ class HeadExport:
     encoders: tuple[Bundle, ...]
     tolerances: dict[str, float]
     precision: Precision
-    seconds: float
-    """What the export took, without the proof."""
 
 
 def export_head(
@@ -52,19 +49,48 @@ def export_head(
     folder with the encoder bundles that the head was trained on. Raises CheckpointError, BundleError when an encoder
     there is another one, ParityError over a tolerance.
     """
-    started = time.monotonic()
+    ready = prepare(checkpoint, models)
+    model = against or _graph(ready, precision)
+    outputs = ready.module.outputs
+    tolerances = {name: tolerance(name, precision) for name in outputs}
+    verdict = check_parity(model, as_function(ready.module, outputs), cases(ready.feeds), tolerances, backends=backends)
+    return HeadExport(model, verdict, ready.encoders, tolerances, precision)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model ready to be traced: the module, its inputs for the recorded creatives, and the encoders behind them."""
+
+    module: ServedModel
+    feeds: dict[str, np.ndarray]
+    encoders: tuple[Bundle, ...]
+
+    @property
+    def example(self) -> dict[str, Tensor]:
+        """Two creatives: torch takes a batch of one for a constant."""
+        return {name: torch.from_numpy(array[:2].copy()) for name, array in self.feeds.items()}
+
+
+def prepare(checkpoint: Checkpoint, models: Path) -> Ready:
+    """Raises CheckpointError, BundleError as `export_head` does."""
     encoders = load_encoders(checkpoint, models)
     feeds = record_features(checkpoint, encoders)
-    module = served(checkpoint.spec, checkpoint.model())
+    ready = Ready(served(checkpoint.spec, checkpoint.model()), feeds, encoders)
     with torch.no_grad():
-        example = {name: torch.from_numpy(array[:2].copy()) for name, array in feeds.items()}
-        module(**example)
-    model = against or _graph(module, example, precision, feeds)
-    seconds = time.monotonic() - started
-    tolerances = {name: tolerance(name, precision) for name in module.outputs}
-    reference = as_function(module, module.outputs)
-    verdict = check_parity(model, reference, cases(feeds), tolerances, backends=backends)
-    return HeadExport(model, verdict, encoders, tolerances, precision, seconds)
+        ready.module(**ready.example)  # it knows its outputs' names from now on
+    return ready
+
+
+def trace(ready: Ready, opset: int) -> onnx.ModelProto:
+    """The fp32 graph, from which those of every precision with that opset are made."""
+    dynamic = {
+        # Word vectors have as many numbers each as the model has; the rows of one word vary.
+        name: {
+            axis: symbol for axis, symbol in DYNAMIC[name].items() if symbol != "rows" or not value.is_floating_point()
+        }
+        for name, value in ready.example.items()
+    }
+    return export_graph(ready.module, ready.example, outputs=ready.module.outputs, dynamic=dynamic, opset=opset)
 
 
 def load_encoders(checkpoint: Checkpoint, models: Path) -> tuple[Bundle, ...]:
@@ -134,16 +160,7 @@ def manifest(checkpoint: Checkpoint, export: HeadExport, *, name: str, version: 
     )
 
 
-def _graph(
-    module: ServedModel, example: Mapping[str, Tensor], precision: Precision, recorded: Mapping[str, np.ndarray]
-) -> bytes:
-    dynamic = {
-        # Word vectors have as many numbers each as the model has; the rows of one word vary.
-        name: {
-            axis: symbol for axis, symbol in DYNAMIC[name].items() if symbol != "rows" or not value.is_floating_point()
-        }
-        for name, value in example.items()
-    }
-    graph = export_graph(module, example, outputs=module.outputs, dynamic=dynamic, opset=OPSETS[precision])
-    to_precision(graph, precision, [recorded])
+def _graph(ready: Ready, precision: Precision) -> bytes:
+    graph = trace(ready, OPSETS[precision])
+    to_precision(graph, precision, [ready.feeds])
     return graph.SerializeToString(deterministic=True)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 
-import onnx
-
-from admodels.contract.manifest import TensorSpec
+from admodels.runtime import tensorrt_module
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
 from admodels.runtime.runner import EngineError, Runner
+from admodels.runtime.tensorrt_module import TensorRtUnavailableError
 from export.emulate import emulated
-from export.onnx_from_torch import tensor_specs
+from export.engines import engine_of
 
 BACKENDS = ("onnxruntime", "openvino", "tensorrt")
 
@@ -43,23 +41,12 @@ def _openvino(model: bytes) -> Runner:
 
 
 def _tensorrt(model: bytes) -> Runner:
-    from admodels.runtime import tensorrt_module
-    from admodels.runtime.engine_from_onnx import BuildOptions, Range, build_engine
-    from admodels.runtime.tensorrt_module import TensorRtUnavailableError
-
     try:
         # Not at the top: cuda's bindings come with the TensorRT extras alone.
-        from admodels.runtime import cuda
         from admodels.runtime.tensorrt import TensorRtRunner
 
-        if cuda.compute_capability() is None:
-            raise RunnerUnavailableError("there is no GPU here")
-        trt = tensorrt_module.load()
-        inputs: Sequence[TensorSpec] = tensor_specs(onnx.load_from_string(model).graph.input)
-        names = {size for spec in inputs for size in spec.shape if isinstance(size, str)}
-        ranges = {name: Range(1, 4, 64) for name in names}
-        engine = build_engine(trt, model, inputs, [ranges], BuildOptions())
-        made: Runner = TensorRtRunner(trt, engine.plan)
+        engine = engine_of(model)
+        made: Runner = TensorRtRunner(tensorrt_module.load(), engine.plan)
         return made
     except (TensorRtUnavailableError, ImportError) as error:
         raise RunnerUnavailableError(str(error)) from error

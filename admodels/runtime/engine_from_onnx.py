@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from admodels.runtime.tensorrt_module import TensorRtUnavailableError
 CURRENT = "current"
 RTX = "tensorrt_rtx"
 MIB = 1024 * 1024
+Shape = tuple[int, ...]
 Progress = Callable[[str, int, int], bool]
 """Called with (phase, step, steps); False stops the build."""
 
@@ -50,13 +51,19 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Engine:
-    """A serialised engine, the timings that a next build can start from, and what it was built for."""
+    """A serialised engine, the timings that a next build can start from, and what TensorRT made of the graph.
+
+    types: of inputs and outputs, by TensorRT's names (`HALF`). profiles: input → its shapes (least, usual, most), read
+    back from each profile as TensorRT took it.
+    """
 
     plan: bytes
     timing_cache: bytes = b""
     layers: int = 0
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
+    profiles: tuple[Mapping[str, tuple[Shape, ...]], ...] = ()
 
 
 def build_engine(
@@ -96,6 +103,7 @@ def build_engine(
     _aim(trt, config, options)
     if options.workspace_mib:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib * MIB)
+    taken = []
     for ranges in profiles:
         profile = _made(builder.create_optimization_profile(), "a profile", log)
         for spec in inputs:
@@ -103,18 +111,23 @@ def build_engine(
             profile.set_shape(spec.name, least, usual, most)
         if config.add_optimization_profile(profile) < 0:
             raise EngineError(f"TensorRT refuses the profile: {_words(log)}")
+        taken.append({spec.name: tuple(tuple(shape) for shape in profile.get_shape(spec.name)) for spec in inputs})
     _use_timings(trt, config, timing_cache)
     if progress is not None:
         config.progress_monitor = _monitor(trt, progress)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(f"TensorRT built no engine: {_words(log)}")
+    read = [network.get_input(index) for index in range(network.num_inputs)]
+    made = [network.get_output(index) for index in range(network.num_outputs)]
     return Engine(
         plan=bytes(plan),
         timing_cache=_timings(trt, config),
         layers=network.num_layers,
-        inputs=tuple(network.get_input(index).name for index in range(network.num_inputs)),
-        outputs=tuple(network.get_output(index).name for index in range(network.num_outputs)),
+        inputs=tuple(tensor.name for tensor in read),
+        outputs=tuple(tensor.name for tensor in made),
+        types={tensor.name: tensor.dtype.name for tensor in (*read, *made)},
+        profiles=tuple(taken),
     )
 
 
