@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import multiprocessing
+import random
 import resource
 import time
 from pathlib import Path
@@ -43,6 +44,52 @@ def test_a_flipped_bit_is_refused(place: Path, at: int) -> None:
     data[at] ^= 1
     (place / PLAN).write_bytes(data)
     with pytest.raises(EngineError, match=r"dbafn/1/sm90.*isn't the file that was built.*models build"):
+        engine_store.load(place, KEY)
+
+
+@pytest.mark.parametrize("name", [PLAN, DIGESTS])
+def test_one_bit_anywhere_is_refused(place: Path, name: str) -> None:
+    dice, good = random.Random(name), (place / name).read_bytes()
+    for _ in range(200):
+        data = bytearray(good)
+        data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        (place / name).write_bytes(data)
+        try:
+            loaded = engine_store.load(place, KEY)
+        except EngineError:
+            continue
+        # A space of the digest file became another one, say: then it is the engine that was built.
+        assert name == DIGESTS
+        assert json.loads(data) == json.loads(good)
+        assert loaded == BYTES
+
+
+def swap_after(monkeypatch: pytest.MonkeyPatch, place: Path, read: str, data: bytes) -> None:
+    """Another engine takes the engine's place as soon as the file `read` has been read."""
+    real = engine_store._read_plain
+
+    def swapped(path: Path, *limit: int) -> bytes:
+        given = real(path, *limit)
+        if path.name == read:
+            (place / "other").write_bytes(data)
+            (place / "other").replace(place / PLAN)
+        return given
+
+    monkeypatch.setattr(engine_store, "_read_plain", swapped)
+
+
+def test_an_engine_that_is_swapped_after_hashing_is_never_the_one_that_is_loaded(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap_after(monkeypatch, place, PLAN, b"another program")
+    assert engine_store.load(place, KEY) == BYTES, "the bytes that were hashed"
+    with pytest.raises(EngineError, match="isn't the file that was built"):
+        engine_store.load(place, KEY)
+
+
+def test_an_engine_that_is_swapped_before_hashing_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swap_after(monkeypatch, place, DIGESTS, b"another program")
+    with pytest.raises(EngineError, match="isn't the file that was built"):
         engine_store.load(place, KEY)
 
 

@@ -1,5 +1,6 @@
 """`adscore models build` on real TensorRT-RTX, without a GPU."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,41 @@ def test_a_disk_that_refuses_is_told_with_the_mend(adscore: Any, models: Path) -
     assert done.status == 3
     assert "ADSCORE_MODELS__DIR must be a writable folder" in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        # TensorRT-RTX's engines of these light models weigh more than 8 KiB; its lock file nothing.
+        pytest.param("size=8k", "No space left on device", id="full"),
+        pytest.param("ro", "Read-only file system", id="read-only"),
+    ],
+)
+def test_a_disk_that_is_full_or_read_only_is_told_with_the_mend(models: Path, options: str, reason: str) -> None:
+    """A real one, mounted where the engines go in a namespace of its own."""
+    engines = models / "dbafn" / "1" / "engines"
+    engines.mkdir()
+    command = [sys.executable, "-m", "worker", "models", "build", "--sm", "8.6"]
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "ADSCORE_MODELS__DIR": str(models)}
+    env["ADSCORE_TENSORRT__MODULE"] = "tensorrt_rtx"
+    script = 'mount -t tmpfs -o "$1" tmpfs "$2" || exit 99; shift 2; exec "$@"'
+    for namespace in (["--user", "--map-root-user"], []):
+        done = subprocess.run(
+            ["unshare", "--mount", *namespace, "sh", "-c", script, "sh", options, engines, *command],
+            env=env, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        if done.returncode not in (1, 99):
+            break
+    else:
+        if os.environ.get("CI"):
+            pytest.fail(done.stderr)
+        pytest.skip("this user may make no mount namespace here")
+    assert done.returncode == 3, done.stderr
+    assert f"can't write {engines}" in done.stderr
+    assert reason in done.stderr
+    assert "ADSCORE_MODELS__DIR must be a writable folder with room" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(engines.iterdir()) == []
 
 
 def test_two_at_once_dont_clash(models: Path) -> None:
