@@ -19,6 +19,9 @@ def matrix(cells: Mapping[str, Mapping[str, Any]]) -> str:
     columns = ("cell", "records", "passed per partition", *COUNTED, "repeats", "deaths", "longest silence, s", "other")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, cell in cells.items():
+        if "records" not in cell:
+            lines.append(f"| `{name}` | not played |" + " |" * (len(columns) - 2))
+            continue
         wrong = cell["wrong"]
         other = "; ".join(f"{check} {count}" for check, count in wrong.items() if count and check not in COUNTED)
         figures = (
