@@ -98,7 +98,7 @@ def throughput(
             entry |= {"engine": round(engine, 3), "ratio": round(run.rate / engine, 4)}
         found.append(entry)
     told = {
-        **_facts("throughput", settings, supply, broker, text, began),
+        **facts("throughput", settings, supply, broker, text, began),
         "creatives_per_round": creatives,
         "cached": cached,
         "models": engines.models if engines else None,
@@ -175,7 +175,7 @@ def latency(
     found.sort(key=lambda ages: ages.rate)
     _refuse_none(found[0].outcomes)
     told = {
-        **_facts("latency", settings, supply, broker, text, began),
+        **facts("latency", settings, supply, broker, text, began),
         "seconds": seconds,
         "p99_limit_ms": p99_ms,
         "saturated": round(capacity, 3),
@@ -205,7 +205,7 @@ def _prepared(settings: Settings, paths: tuple[str, ...], text: Any, broker: boo
     return lambda: process_rig(settings, cache), Supply(good, tails()), bad
 
 
-def _facts(bench: str, settings: Settings, supply: Supply, broker: bool, text: str, began: float) -> dict[str, Any]:
+def facts(bench: str, settings: Settings, supply: Supply, broker: bool, text: str, began: float) -> dict[str, Any]:
     """What a figure means nothing without."""
     from importlib.metadata import version
 
