@@ -18,7 +18,7 @@ from worker.intake.frames import Reply
 from worker.types import DecodedImage
 
 ATTEMPTS = 2
-WALL_SECONDS = 10.0
+WALL_SECONDS = 30.0
 """Of one attempt, above its 2 s of CPU: a machine under load, or a child that hangs without computing."""
 
 # Large buffers go back to the kernel when they are freed: left in the heap, they would be room beyond the bound.
