@@ -81,7 +81,7 @@ def measure(source: str, parts: list[str], precisions: list[Precision]) -> dict[
         figures: dict[str, Any] = {"convert_s": _since(began), "bytes": len(model)}
         if "parity" in parts:
             allowed = {name: tolerance(name, precision) for name in ready.module.outputs}
-            figures["parity"] = _parity(model, reference, recorded, allowed)
+            figures["parity"] = _parity(model, reference, recorded, allowed, narrow=precision != "fp32")
         if "engines" in parts and precision in TARGETS:
             figures["engines"] = {sm: _engine(model, sm) for sm in TARGETS[precision]}
         if "latency" in parts and precision == "fp32":
@@ -106,10 +106,15 @@ def _encoder(name: str) -> dict[str, Any]:
 
 
 def _parity(
-    model: bytes, reference: Callable[[Arrays], Arrays], recorded: tuple[Case, ...], allowed: dict[str, float]
+    model: bytes,
+    reference: Callable[[Arrays], Arrays],
+    recorded: tuple[Case, ...],
+    allowed: dict[str, float],
+    *,
+    narrow: bool = False,
 ) -> dict[str, Any]:
     try:
-        return check_parity(model, reference, recorded, allowed, backends=BACKENDS).as_json()
+        return check_parity(model, reference, recorded, allowed, backends=BACKENDS, narrow=narrow).as_json()
     except ParityError as error:
         return error.verdict.as_json()
 

@@ -16,32 +16,30 @@ def emulated(model: bytes) -> bytes:
     """The graph with bf16 arithmetic played in fp32; one without bf16 comes back as it is."""
     proto = onnx.load_from_string(model)
     graph = proto.graph
-    rounded = {tensor.name for tensor in graph.initializer if tensor.data_type == _BF16}
-    if not rounded and not any(_target(node) == _BF16 for node in graph.node):
+    constants = [tensor for tensor in graph.initializer if tensor.data_type == _BF16]
+    if not constants and not any(_target(node) == _BF16 for node in graph.node):
         return model
-    for tensor in graph.initializer:
-        if tensor.name in rounded:
-            values = numpy_helper.to_array(tensor).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    known = onnx.shape_inference.infer_shapes(proto).graph
+    short = {value.name for value in known.value_info if value.type.tensor_type.elem_type == _BF16}
+    for tensor in constants:
+        values = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         made = onnx.NodeProto()
         made.CopyFrom(node)
-        to = _target(node)
-        narrow = to == _BF16 if to is not None else bool(rounded & set(node.input))
-        if to == _BF16:
+        if _target(node) == _BF16:
             next(attribute for attribute in made.attribute if attribute.name == "to").i = TensorProto.FLOAT
         nodes.append(made)
-        if not narrow:
-            continue
         for index, name in enumerate(node.output):
-            exact, short = f"{name}.exact", f"{name}.short"
-            made.output[index] = exact
-            nodes.append(helper.make_node("Cast", [exact], [short], to=_BF16))
-            nodes.append(helper.make_node("Cast", [short], [name], to=TensorProto.FLOAT))
-            rounded.add(name)
+            if name in short:
+                exact, rounded = f"{name}.exact", f"{name}.short"
+                made.output[index] = exact
+                nodes.append(helper.make_node("Cast", [exact], [rounded], to=_BF16))
+                nodes.append(helper.make_node("Cast", [rounded], [name], to=TensorProto.FLOAT))
     del graph.node[:]
     graph.node.extend(nodes)
+    del graph.value_info[:]
     return proto.SerializeToString()
 
 

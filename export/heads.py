@@ -53,7 +53,10 @@ def export_head(
     model = against or _graph(ready, precision)
     outputs = ready.module.outputs
     tolerances = {name: tolerance(name, precision) for name in outputs}
-    verdict = check_parity(model, as_function(ready.module, outputs), cases(ready.feeds), tolerances, backends=backends)
+    verdict = check_parity(
+        model, as_function(ready.module, outputs), cases(ready.feeds), tolerances, backends=backends,
+        narrow=precision != "fp32",
+    )  # fmt: skip
     return HeadExport(model, verdict, ready.encoders, tolerances, precision)
 
 

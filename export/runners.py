@@ -19,16 +19,16 @@ class RunnerUnavailableError(Exception):
 
 
 def runner(backend: str, model: bytes) -> Runner:
-    """The graph on one of `BACKENDS`. Raises RunnerUnavailableError."""
-    try:
-        if backend == "onnxruntime":
-            return OnnxRuntimeRunner(emulated(model))
-        if backend == "openvino":
-            return _openvino(model)
-        if backend == "tensorrt":
-            return _tensorrt(model)
-    except EngineError as error:
-        raise RunnerUnavailableError(str(error)) from error
+    """The graph on one of `BACKENDS`.
+
+    Raises RunnerUnavailableError, or EngineError for a graph that ONNX Runtime or a TensorRT that is here can't read.
+    """
+    if backend == "onnxruntime":
+        return OnnxRuntimeRunner(emulated(model))
+    if backend == "openvino":
+        return _openvino(model)
+    if backend == "tensorrt":
+        return _tensorrt(model)
     raise ValueError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
 
 
@@ -37,7 +37,11 @@ def _openvino(model: bytes) -> Runner:
         raise RunnerUnavailableError("it isn't installed: pip install 'adscore[openvino]'")
     from admodels.runtime.openvino import OpenVinoRunner
 
-    return OpenVinoRunner(model)
+    try:
+        return OpenVinoRunner(model)
+    except EngineError as error:
+        # Its passes fail on some 8-bit graphs; then it can't serve them either.
+        raise RunnerUnavailableError(str(error)) from error
 
 
 def _tensorrt(model: bytes) -> Runner:

@@ -106,7 +106,7 @@ def _words(spec: ModelSpec) -> dict[str, NDArray[Any]]:
     rows = spec.options.get("subwords")
     if rows is None:
         width = int(str(spec.options.get("word_dim", 300)))
-        words: NDArray[Any] = generator.normal(size=(CREATIVES, 16, width)).astype(np.float32) * mask[:, :, None]
+        words: NDArray[Any] = (generator.normal(size=(CREATIVES, 16, width)) * mask[:, :, None]).astype(np.float32)
     else:
         words = generator.integers(1, int(str(rows)), (CREATIVES, 16, ROWS_PER_WORD)) * mask[:, :, None]
     return {"words": words, "word_mask": mask}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from admodels.runtime.runner import EngineError
 from export.runners import RunnerUnavailableError
 from export.verify import Arrays, Case, ParityError, check_parity, table
 
@@ -155,3 +156,30 @@ def test_padding_that_leaks_into_a_score_fails() -> None:
 def test_an_output_without_tolerance_is_not_let_through() -> None:
     with pytest.raises(KeyError, match="kind_logits"):
         check_parity(b"", reference, CASES, {"score": 1.0}, make_runner=lambda *_: FakeRunner(reference))
+
+
+def test_narrow_arithmetic_has_to_stay_finite_beyond_its_range_and_fp32_exact() -> None:
+    far = Case("far", {"x": np.full((2, 3), 1e3, np.float32)}, beyond=True)
+
+    def clipped(feeds: Arrays) -> Arrays:
+        return reference({"x": np.clip(feeds["x"], -1, 1)})
+
+    def overflowing(feeds: Arrays) -> Arrays:
+        return {n: np.where(np.abs(feeds["x"]).max() > 1, np.nan, v) for n, v in reference(feeds).items()}
+
+    def prove(function: Callable[[Arrays], Arrays], *, narrow: bool) -> Any:
+        near = Case("near", {"x": np.array([[0.5, -0.2, 0.1], [0.3, 0.9, -1.0]], np.float32)})
+        return check_parity(
+            b"", reference, [near, far], TOLERANCES, narrow=narrow, make_runner=lambda *_: FakeRunner(function)
+        )
+
+    assert prove(clipped, narrow=True).ok
+    with pytest.raises(ParityError, match=r"over 0\.001 \(far\)"):
+        prove(clipped, narrow=False)
+    with pytest.raises(ParityError, match=r"inf over 0\.001 \(far\)"):
+        prove(overflowing, narrow=True)
+
+
+def test_a_graph_that_onnx_runtime_cant_read_is_an_error_not_a_runner_that_is_missing() -> None:
+    with pytest.raises(EngineError, match="can't load the model"):
+        check_parity(b"\x08\x0a", reference, CASES, TOLERANCES, backends=("onnxruntime", "openvino"))
