@@ -264,7 +264,7 @@ def _foreign(scene: Scene) -> Callable[[], None]:
 
 def _json(redis: Redis, key: bytes) -> dict[str, Any] | None:
     held = redis.get(key) if redis.type(key) == b"string" else None
-    with suppress(ValueError):  # what another fault left there
+    with suppress(ValueError, RecursionError):  # what another fault left there
         return json.loads(held or b"")
     return None
 
