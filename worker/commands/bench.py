@@ -104,7 +104,7 @@ def throughput(
         "models": engines.models if engines else None,
         "rounds": found,
         "median": {
-            name: statistics.median(entry[name] for entry in found)
+            name: round(statistics.median(entry[name] for entry in found), 4)
             for name in ("worker", "engine", "ratio")
             if name in found[0]
         },
