@@ -24,9 +24,11 @@ def tables(told: dict[str, Any]) -> str:
     """All of them, as Markdown."""
     sources = told["sources"]
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-    parts = [f"Measured on {told['hardware']}; {versions}."]
+    parts = [f"Measured on {told['hardware']}; {versions}.\n"]
     parts += ["## Export and files", *_files(sources), "## Parity", *_parity(sources)]
-    parts += ["## Engines", *_engines(sources), "## Latency on the CPU", *_latency(sources)]
+    parts += ["## Engines", *_engines(sources)]
+    if any("latency_ms" in figures for figures in sources.values()):
+        parts += ["## Latency on the CPU", *_latency(sources)]
     return "\n".join(parts) + "\n"
 
 
