@@ -13,11 +13,10 @@ import structlog
 from kafka import KafkaConsumer
 from kafka.errors import KafkaConnectionError
 from kafka.future import Future
-from kafka.net.wakeup_notifier import WakeupNotifier
 from kafka.structs import MemberState
 
 REJOIN_SESSIONS = 2
-"""After so many sessions a join that isn't answered is asked for again, and a heart that stopped is started again."""
+"""After so many sessions a join that isn't answered is asked for again."""
 _SOON_SECONDS = 0.005
 _log = structlog.get_logger(__name__)
 
@@ -29,13 +28,18 @@ class Membership:
         self._consumer = consumer
         self._session_seconds = consumer.config["session_timeout_ms"] / 1000
         self._generation: int | None = None
-        self._joined_at = self._joining_since = self._revived_at = 0.0
+        self._joined_at = self._joining_since = 0.0
 
     def joins(self) -> bool:
         """Before a poll: whether it has to join the group."""
-        if not self._consumer._coordinator.need_rejoin():
+        coordinator = self._consumer._coordinator
+        if coordinator.state == MemberState.REBALANCING and not coordinator.need_rejoin():
+            # The reason went away while the join was under way (metadata that changed and changed back). kafka-python
+            # would neither end the join nor send heartbeats again, and never hear that the group went on without it.
+            _log.warning("join_goes_on")
+            coordinator.request_rejoin()
+        if not coordinator.need_rejoin():
             self._joining_since = 0.0
-            self._watch_the_heart()
             return False
         self._soon(self._keep_join)
         now = time.monotonic()
@@ -82,22 +86,6 @@ class Membership:
             return False
         last = max(coordinator.heartbeat.last_receive, self._joined_at)
         return bool(time.monotonic() - last <= self._session_seconds)
-
-    def _watch_the_heart(self) -> None:
-        """Under load kafka-python's heartbeats were seen to end without a word: the group goes on without the member,
-        which never asks. One that beats finds by itself, within a session, that nobody answers."""
-        coordinator, now = self._consumer._coordinator, time.monotonic()
-        last = max(coordinator.heartbeat.last_receive, self._joined_at, self._revived_at)
-        if coordinator.state == MemberState.STABLE and now - last > REJOIN_SESSIONS * self._session_seconds:
-            _log.warning("heartbeats_begin_anew")
-            self._revived_at = now
-            self._soon(self._revive)
-
-    def _revive(self) -> None:
-        coordinator = self._consumer._coordinator
-        coordinator._heartbeat_wakeup = WakeupNotifier(self._consumer._net)  # the old loop keeps waiting for its own
-        coordinator._heartbeat_loop_future = None
-        coordinator._maybe_start_heartbeat_loop()
 
     def _keep_join(self) -> None:
         """kafka-python forgets a join that succeeded between two polls, and has the whole group join once more; on a
