@@ -124,6 +124,7 @@ class Load:
         self._stopping = threading.Event()
         self._pausing = threading.Event()
         self._error: BaseException | None = None
+        self._coming = 0  # of what was sent, what will come out
         self.sent: list[Sent] = []
         """Acknowledged by the brokers; of each partition in order."""
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
@@ -156,7 +157,7 @@ class Load:
         )
         try:
             while not self._stopping.is_set():
-                if len(self.sent) - self._ended() >= self._ahead:
+                if self._coming - self._ended() >= self._ahead:
                     time.sleep(0.01)
                     continue
                 self._send_some(client)
@@ -176,14 +177,9 @@ class Load:
         client.flush(timeout=300)
         for script, planned, future in waiting:
             done = future.get(timeout=300)
+            fate = script.fate(planned)
+            self._coming += fate != SUPERSEDED
+            place = (done.partition, done.offset)
             self.sent.append(
-                Sent(
-                    (done.partition, done.offset),
-                    planned.creative_id,
-                    planned.lastmod,
-                    script.fate(planned),
-                    planned.image,
-                    planned.code,
-                    done.timestamp,
-                )
+                Sent(place, planned.creative_id, planned.lastmod, fate, planned.image, planned.code, done.timestamp)
             )
