@@ -17,7 +17,8 @@ BREAKER_SECONDS = 0.5
 @pytest.mark.slow
 def test_no_event_suffers_while_redis_is_away(stack, topics, start_worker) -> None:
     servers = stack.bootstrap_servers
-    worker = start_worker(topics, ADSCORE_REDIS__BREAKER_SECONDS=str(BREAKER_SECONDS)).wait_ready()
+    settings = {"ADSCORE_REDIS__BREAKER_SECONDS": str(BREAKER_SECONDS), "ADSCORE_FETCH__WORKERS": str(FETCH_THREADS)}
+    worker = start_worker(topics, **settings).wait_ready()
     sent, errors = [], []
 
     def offer(creative: str) -> None:
