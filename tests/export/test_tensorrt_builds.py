@@ -35,7 +35,7 @@ DTYPES = {"float32": "FLOAT", "int64": "INT64", "uint8": "UINT8"}
 OUTPUTS = {
     "dbafn": {"score", "heatmap"},
     "fgmfn": {"sentiment_logits"},
-    "mvla": {"aspect_emissions", "sentiment_logits", "anps_logits"},
+    "mvla": {"aspect_emissions", "sentiment_logits", "anp_logits"},
     "deepm2ad": {"topics_logits", "emotions_logits"},
     "adfusion": {"ctr", "share_likelihood", "attention", "theme_logits", "keywords_logits"},
 }

@@ -84,7 +84,7 @@ def test_a_run_is_measured_like_a_bundle(run, tmp_path):
     rows = tmp_path / "rows.jsonl"
     found = call("evaluate", run, "--dataset", "upworthy_ctr", "--root", tmp_path, "--json", "--predictions", rows)
     report = json.loads(found.stdout)
-    assert (report["model"], report["rows"], report["text"]) == ("adfusion", 3, ["headline"])
+    assert (report["model"], report["rows"], report["text"]) == ("adfusion", 3, ["headline", "excerpt"])
     assert set(report["metrics"]) == {
         "pair_accuracy", "ctr/log_loss", "ctr/auc", "ctr/brier", "ctr/ece", "ctr/pcoc",
     }  # fmt: skip
