@@ -6,16 +6,14 @@ import gzip
 import socket
 import ssl
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from tests.worker.intake.servers import Handler, Server, serving
 from worker.errors import Code, CreativeError, Stage
 from worker.intake import http_source
 from worker.intake.addresses import Address
@@ -25,66 +23,11 @@ from worker.intake.pinned import Deadline
 
 CAP = 100_000
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-Handler = Callable[[socket.socket, bytes], None]
 
 
 @pytest.fixture(autouse=True)
 def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_source, "_BACKOFF_SECONDS", 0.005)
-
-
-@dataclass
-class Server:
-    """Accepts on loopback and lets the handler speak; remembers every request head that came."""
-
-    port: int
-    seen: list[bytes] = field(default_factory=list)
-    connections: int = 0
-
-
-@contextmanager
-def serving(handler: Handler | bytes, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(listener.getsockname()[1])
-    open_connections: list[socket.socket] = []
-
-    def speak(connection: socket.socket) -> None:
-        with connection:
-            try:
-                if tls is not None:
-                    connection = tls.wrap_socket(connection, server_side=True)
-                with connection:
-                    head = b""
-                    while b"\r\n\r\n" not in head and (chunk := connection.recv(65536)):
-                        head += chunk
-                    server.seen.append(head)
-                    if callable(handler):
-                        handler(connection, head)
-                    else:
-                        connection.sendall(handler)
-            except OSError:
-                pass  # the client has hung up, as it should on much of this
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            server.connections += 1
-            open_connections.append(connection)
-            threading.Thread(target=speak, args=(connection,), daemon=True).start()
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        for connection in open_connections:
-            connection.close()
-        thread.join(5)
 
 
 def loopback(_name: str, _timeout: float) -> list[Address]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.fakes import FakeMarks, FakeOutbox, FakeSource, ManualFlow
 from worker.delivery.revisions import Revisions
+from worker.errors import Code, CreativeError, Stage
 from worker.metrics import Metrics
 from worker.pipeline.delivering import Deliverer
 from worker.pipeline.messages import Delivery
@@ -12,6 +13,7 @@ from worker.pipeline.suspects import Suspects
 from worker.pipeline.worker import RunLimits, Worker
 
 OUT, DLQ = "creatives.enriched", "creatives.dlq"
+BAD = CreativeError(Code.BAD_IMAGE, Stage.DECODE, "the image is cut off")
 
 
 class Rig:

@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 import orjson
-import pytest
 from kafka.errors import (
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -13,12 +12,9 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from admodels.runtime.runner import EngineLostError
 from tests.fakes import eventually, record
-from tests.worker.pipeline.rig import DLQ, OUT
-from worker.errors import Code, CreativeError, FatalError, Stage
-
-BAD = CreativeError(Code.BAD_IMAGE, Stage.DECODE, "the image is cut off")
+from tests.worker.pipeline.rig import BAD, DLQ, OUT
+from worker.errors import FatalError
 
 
 def test_offsets_follow_the_oldest_unfinished_record(make: Any) -> None:
@@ -287,149 +283,6 @@ def test_a_topic_that_is_gone_ends_the_worker_with_3(make: Any) -> None:
     assert error.exit_code == 3
     assert "adscore topics create" in str(error)
     assert rig.source.committed.get(0, 0) == 0
-
-
-def test_exactly_once_hands_outcomes_over_in_the_order_of_their_offsets(make: Any) -> None:
-    rig = make(transactional=True)
-    unreadable = record(10, partition=1, value=b"{nonsense")
-    rig.offer(*(record(offset) for offset in range(3)), record(9, partition=1), unreadable)
-    rig.start()
-    eventually(lambda: len(rig.flow.submitted) == 4)
-    rig.flow.finish("cr-0-2")
-    rig.flow.finish("cr-0-1", BAD)
-    rig.flow.finish("cr-1-9")
-    eventually(lambda: rig.count("scored") == 1)
-    eventually(lambda: rig.sink.keys(DLQ) == ["cr-1-10"])
-    assert rig.sink.keys(OUT) == ["cr-1-9"], "nothing may pass an unfinished record of its partition"
-    rig.flow.finish("cr-0-0")
-    eventually(lambda: rig.count("scored") == 3)
-    assert [outgoing.origin.offset for outgoing in rig.sink.put_ if outgoing.origin.partition == 0] == [0, 1, 2]
-    assert rig.source.commits == [], "offsets commit with the outputs, never beside them"
-
-
-def test_a_failed_step_goes_back_to_the_committed_offsets(make: Any) -> None:
-    rig = make(transactional=True)
-    rig.sink.fail_next = 1
-    rig.offer(record(0, "a", lastmod=9), record(1, "b"))
-    rig.start()
-    eventually(lambda: len(rig.flow.submitted) == 2)
-    rig.flow.finish("a")
-    eventually(lambda: (0, -1) in rig.source.seeks and (1, -1) in rig.source.seeks)
-    assert rig.count("scored") == 0
-    # The records come again; what was staged is undone, so the same revision is published.
-    rig.offer(record(0, "a", lastmod=5), record(1, "b"))
-    eventually(lambda: len(rig.flow.submitted) == 4)
-    rig.flow.finish("a", last=True)
-    rig.flow.finish("b", last=True)
-    eventually(lambda: rig.count("scored") == 2)
-    assert rig.count("superseded") == 0
-    assert [[outgoing.origin.offset for outgoing in step] for step in rig.sink.steps] in ([[0], [1]], [[0, 1]])
-
-
-def test_exactly_once_ends_when_another_worker_has_taken_over(make: Any) -> None:
-    rig = make(transactional=True)
-    rig.start()
-    rig.held.evicted({0, 1})
-    rig.held.assigned({0})
-    error = rig.ended()
-    assert isinstance(error, FatalError)
-    assert error.exit_code == 1
-
-
-def test_exactly_once_goes_on_when_the_same_partitions_come_back(make: Any) -> None:
-    rig = make(transactional=True)
-    rig.start()
-    rig.held.evicted({0, 1})
-    rig.held.assigned({0, 1})
-    rig.offer(record(0))
-    eventually(lambda: rig.flow.submitted)
-    rig.flow.finish("cr-0-0")
-    eventually(lambda: rig.count("scored") == 1)
-
-
-def test_marked_records_run_one_by_one_and_alone(make: Any) -> None:
-    rig = make(marks={0: {0: "together", 1: "together"}})
-    rig.offer(*(record(offset) for offset in range(3)))
-    rig.start()
-    eventually(lambda: rig.flow.submitted == ["cr-0-2"])
-    time.sleep(0.05)
-    assert rig.flow.submitted == ["cr-0-2"], "a suspect waits until nothing else is in flight"
-    rig.flow.finish("cr-0-2")
-    eventually(lambda: rig.flow.submitted == ["cr-0-2", "cr-0-0"])
-    assert rig.marks.marks[0][0] == "alone"
-    rig.flow.finish("cr-0-0")
-    eventually(lambda: rig.flow.submitted == ["cr-0-2", "cr-0-0", "cr-0-1"])
-    rig.flow.finish("cr-0-1")
-    eventually(lambda: rig.source.committed.get(0) == 3)
-    assert rig.marks.marks[0] == {}
-    assert rig.sink.keys(DLQ) == []
-
-
-def test_who_survived_alone_is_innocent_before_the_next_begins(make: Any) -> None:
-    """Although its output isn't acknowledged yet: a death from now on is another's."""
-    rig = make(marks={0: {0: "together", 1: "together"}})
-    rig.sink.hold = True
-    rig.offer(*(record(offset) for offset in range(3)))
-    rig.start()
-    eventually(lambda: rig.flow.submitted == ["cr-0-2"])
-    rig.flow.finish("cr-0-2")
-    for name, left in (("cr-0-0", {0: "alone", 1: "together"}), ("cr-0-1", {1: "alone"})):
-        eventually(lambda name=name: rig.flow.submitted[-1] == name)
-        assert rig.marks.marks[0] == {2: "together"} | left
-        rig.flow.finish(name)
-    eventually(lambda: rig.marks.marks[0] == {2: "together"})
-    assert rig.count("scored") == 0, "it was acknowledged, so this showed nothing"
-
-
-@pytest.mark.parametrize("transactional", [False, True])
-def test_a_finished_record_that_waits_for_its_turn_behind_a_suspect_doesnt_hold_it_back(
-    make: Any, transactional: bool
-) -> None:
-    rig = make(marks={0: {0: "together", 2: "together"}}, transactional=transactional)
-    rig.offer(record(0, "a"), record(1, "a", lastmod=2), record(2, "b"))
-    rig.start()
-    eventually(lambda: rig.flow.submitted == ["a"])
-    rig.flow.finish("a")
-    eventually(lambda: rig.flow.submitted == ["a", "a"])
-    assert rig.marks.marks[0][0] == "alone"
-    rig.flow.finish("a")
-    eventually(lambda: rig.flow.submitted == ["a", "a", "b"])
-    rig.flow.finish("b")
-    eventually(lambda: rig.count("scored") == 3)
-
-
-def test_a_lost_engine_leaves_its_marks_and_any_other_end_takes_them_away(make: Any) -> None:
-    for error, left in ((EngineLostError("sticky"), {0: "together", 1: "together"}), (KeyError("defect"), {})):
-        rig = make()
-        rig.offer(record(0), record(1))
-        rig.start()
-        eventually(lambda rig=rig: len(rig.flow.submitted) == 2)
-        rig.worker.fail(error)
-        assert rig.ended() is error
-        rig.worker.leave(1)
-        rig.held.lost({0, 1})
-        assert rig.marks.marks.get(0, {}) == left
-
-
-def test_only_a_death_while_alone_condemns(make: Any) -> None:
-    rig = make(marks={0: {0: "alone"}})
-    rig.offer(record(0), record(1))
-    rig.start()
-    eventually(lambda: rig.flow.submitted == ["cr-0-1"])
-    rig.flow.finish("cr-0-1")
-    eventually(lambda: rig.source.committed.get(0) == 2)
-    assert dict(rig.sink.sent[0].headers)["adscore_dlq_code"] == b"decode_crashed"
-    assert rig.marks.marks[0] == {}
-
-
-def test_what_is_held_is_marked_until_it_is_finished(make: Any) -> None:
-    rig = make()
-    rig.offer(record(0), record(1, value=b"nonsense"))
-    rig.start()
-    eventually(lambda: rig.marks.marks == {0: {0: "together"}})
-    rig.flow.finish("cr-0-0")
-    eventually(lambda: rig.source.committed.get(0) == 2)
-    assert rig.marks.marks == {0: {}}
 
 
 def test_the_last_commit_waits_for_a_rebalance_to_end(make: Any) -> None:
