@@ -21,9 +21,22 @@ def loads(text: bytes) -> object:
         value = _parse_large(text) if len(text) > _LARGE_BYTES else orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not valid JSON at character {error.pos}") from None
-    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and depth(text) > MAX_DEPTH:
+    if _opens_more_than(MAX_DEPTH // 2, text) and depth(text) > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     return value
+
+
+def _opens_more_than(limit: int, text: bytes) -> bool:
+    """Whether `[` or `{` is there more than `limit` times. `find` skips what `count` would look at byte by byte."""
+    for bracket in (b"[", b"{"):
+        found = -1
+        for _ in range(limit + 1):
+            found = text.find(bracket, found + 1)
+            if found < 0:
+                break
+        else:
+            return True
+    return False
 
 
 def depth(text: bytes) -> int:

@@ -27,6 +27,7 @@ def verdict(url: str, max_bytes: int = 1000) -> Code:
         "data:image/png;base64,aGVsbG8%3D",
         "data:image/png;base64,%61GVsbG8%3d",
         "data:text/html;base64 ,aGVsbG8==",
+        "data:image/png;base64,aGVsbG9=",
     ],
 )
 def test_good(url: str) -> None:
