@@ -21,7 +21,7 @@ from training.datasets.sample import BadRows, DataError, Sample
 from training.datasets.splits import HELD_OUT
 from training.features import columns
 from training.predictor import Predictor
-from training.tasks import TASKS, Arrays
+from training.tasks import TASKS, Arrays, joined
 
 _BATCH = 16
 GENERATED, OBJECTS = "generated", "objects"
@@ -45,7 +45,7 @@ def evaluate(
         numbers += [number for number, _ in batch]
     if not rows:
         raise DataError(f"{root} has no rows for {dataset}; --root names the set's own folder")
-    served = calibrated({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, predictor.served)
+    served = calibrated(joined(parts), predictor.served)
     report = {
         "model": predictor.name,
         "dataset": dataset,

@@ -231,6 +231,16 @@ def for_dataset(model: str, dataset: DataSet, monitor: str) -> Task:
     )
 
 
+PER_TOKEN = ("aspect_emissions",)
+"""Outputs as long as a batch's longest text: no metric reads them, and batches of them don't join."""
+
+
+def joined(parts: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+    """Batches of outputs as one, without those of single tokens."""
+    names = [name for name in parts[0] if name not in PER_TOKEN]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
 def served_arrays(output: Any) -> dict[str, NDArray[np.float32]]:
     """A model's output by its ONNX names, as numpy."""
     with torch.no_grad():

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from training.batches import Batch, Contrast, Rows
 from training.config import FitConfig
 from training.place import Place
-from training.tasks import Arrays, Task, served_arrays
+from training.tasks import Arrays, Task, joined, served_arrays
 
 CPU = Place(torch.device("cpu"))
 
@@ -93,7 +93,7 @@ def predict(model: nn.Module, task: Task, rows: Rows, batch_size: int, place: Pl
     model.eval()
     with torch.no_grad():
         parts = [served_arrays(task.run(model, batch.to(place.of))) for batch in rows.in_order(batch_size)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return joined(parts)
 
 
 def _optimiser(job: Job) -> torch.optim.Optimizer:

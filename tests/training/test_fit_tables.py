@@ -54,7 +54,8 @@ def make(root: Path, dataset: str) -> Path:
             ]
             _lines(root / "posters.csv", header, rows)
         case "mm_tweet_sentiment":
-            rows = [f"{n},{names[n]},it was {tones[n % 3]} {n},{tones[n % 3]}" for n in range(ROWS)]
+            # Of many lengths, so that batches differ in theirs.
+            rows = [f"{n},{names[n]},it was {'so ' * n}{tones[n % 3]} {n},{tones[n % 3]}" for n in range(ROWS)]
             _lines(root / "data.csv", "guid,image,text,sentiment", rows)
         case "website_aesthetics":
             _lines(
