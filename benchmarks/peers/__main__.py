@@ -6,9 +6,10 @@
 
 Each contender is a process of its own on topics of its own that hold all records before it starts, with no Redis. Its
 rate is the slope of outputs over time behind the first fifth. All use the machine's cores as they like. The scores of
-each creative must agree between all of them. Beside the rate stands what a creative costs in CPU time, of the process
-and its children, from its first output to its last: it depends less on what else the machine does. (What a contender
-decoded ahead before its first output isn't in it: 64 creatives at most.)
+each creative must agree between all of them (but for `eager`, PyTorch with random weights in its heads). Beside the
+rate stands what a creative costs in CPU time, of the process and its children, from its first output to its last: it
+depends less on what else the machine does. (What a contender decoded ahead before its first output isn't in it: 64
+creatives at most.)
 """
 
 from __future__ import annotations
@@ -38,10 +39,13 @@ from worker.settings import Settings, load
 
 CONTENDERS = {
     "adscore": "worker",
+    "eager": "benchmarks.peers.eager",
     "naive": "benchmarks.peers.naive",
     "quix": "benchmarks.peers.quix",
     "fast": "benchmarks.peers.fast",
 }
+SCORES_ITSELF = "eager"
+"""Has weights of its own, so its scores aren't compared."""
 PARTITIONS = 4
 SILENCE_SECONDS = 180.0
 TOLERANCE = 1e-3
@@ -192,7 +196,7 @@ def _round(contest: Contest, offers: Sequence[Offer], names: Sequence[str], numb
         told[name] = {"rate": rate, "cpu_ms": ran.cpu * 1000}
         print(f"round {number + 1}: {name} {rate:.2f}/s, {told[name]['cpu_ms']:.1f} ms of CPU each", flush=True)
     for name in names[1:]:
-        if bad := disagreements(found["adscore"].scores, found[name].scores):
+        if name != SCORES_ITSELF and (bad := disagreements(found["adscore"].scores, found[name].scores)):
             raise SystemExit(f"{name} scores {bad} creatives otherwise than adscore")
     return {name: told[name] for name in names}
 

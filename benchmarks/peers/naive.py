@@ -7,9 +7,9 @@ from kafka import KafkaConsumer, KafkaProducer
 from benchmarks.peers.work import Work, arguments
 
 
-def main() -> None:
+def main(work: Work) -> None:
     """Until killed."""
-    told, work = arguments(), Work()
+    told = arguments()
     producer = KafkaProducer(bootstrap_servers=told.servers, acks="all")
     consumer = KafkaConsumer(
         told.input, bootstrap_servers=told.servers, group_id=told.group, auto_offset_reset="earliest"
@@ -21,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Work())

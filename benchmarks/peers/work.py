@@ -46,13 +46,16 @@ class Job:
 
 
 class Work:
-    """The steps. `prepare` may run on several threads at once, `score` on one."""
+    """The steps. `prepare` may run on several threads at once, `score` on one.
 
-    def __init__(self) -> None:
+    runners: makes the engines; the worker's own choice by default.
+    """
+
+    def __init__(self, runners: Any = None) -> None:
         os.environ["OMP_THREAD_LIMIT"] = "1"  # Tesseract's threads fight each other
         configure()
         settings = load(None, os.environ).settings
-        self._engines = load_engines(settings, Runners(settings), "peer")
+        self._engines = load_engines(settings, runners or Runners(settings), "peer")
         self._fetcher = fetcher_of(settings)
         self._languages = settings.ocr.languages
         self._engines.warm(settings.batch.max_size)
