@@ -28,6 +28,7 @@ SERVED = "calibration.json"
 METRICS = "metrics.json"
 TRAINING = "training.json"
 RECORDED = "recorded.safetensors"
+WORDS = "words.safetensors"
 
 
 class CheckpointError(ValueError):
@@ -36,7 +37,8 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run left behind. recorded: arrays of some creatives, as the model read them (for the parity gate)."""
+    """What a run left behind. recorded: arrays of some creatives, as the model read them (for the parity gate). words:
+    the word vectors that it was trained on (`word_vectors.pack`), where no text encoder's."""
 
     spec: ModelSpec
     state: dict[str, Tensor]
@@ -44,6 +46,7 @@ class Checkpoint:
     metrics: dict[str, float]
     training: dict[str, Any]
     recorded: dict[str, NDArray[Any]]
+    words: bytes | None = None
 
     def model(self) -> nn.Module:
         """The module with its weights, in eval mode. Raises CheckpointError when they don't fit the spec."""
@@ -64,6 +67,7 @@ def save(
     metrics: Mapping[str, float] | None = None,
     training: Mapping[str, Any] | None = None,
     recorded: Mapping[str, NDArray[Any]] | None = None,
+    words: bytes | None = None,
 ) -> None:
     """Write a checkpoint into `folder`, whole or not at all; one that is there is replaced."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +78,8 @@ def save(
         new.mkdir()
         safetensors.torch.save_file(state, new / WEIGHTS)
         safetensors.numpy.save_file(arrays, new / RECORDED)
+        if words is not None:
+            (new / WORDS).write_bytes(words)
         _write_json(new / SPEC, spec)
         _write_json(new / SERVED, served or Served())
         _write_json(new / METRICS, dict(metrics or {}))
@@ -102,6 +108,7 @@ def load(folder: Path) -> Checkpoint:
             metrics=json.loads(_read(folder, METRICS)),
             training=json.loads(_read(folder, TRAINING)),
             recorded=safetensors.numpy.load(_read(folder, RECORDED)),
+            words=_read(folder, WORDS) if (folder / WORDS).exists() else None,
         )
     except (ValidationError, ValueError, safetensors.SafetensorError) as error:
         if isinstance(error, CheckpointError):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -22,6 +23,26 @@ class Trained(NamedTuple):
 
     subwords: Subwords
     table: NDArray[np.float32]
+
+
+def pack(trained: Trained) -> bytes:
+    """A file of it, safetensors with the table in fp16: what `unpack` reads."""
+    vocabulary = np.frombuffer(trained.subwords.to_json(), np.uint8)
+    packed: bytes = safetensors.numpy.save({"table": trained.table.astype(np.float16), "subwords": vocabulary})
+    return packed
+
+
+def unpack(data: bytes) -> Trained:
+    """Raises ValueError for anything that `pack` doesn't write."""
+    try:
+        arrays = safetensors.numpy.load(data)
+        subwords = Subwords.from_json(arrays["subwords"].tobytes())
+        table = arrays["table"].astype(np.float32)
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise ValueError(f"these are no word vectors ({error}); run the training again") from error
+    if table.ndim != 2 or len(table) != subwords.rows:
+        raise ValueError(f"a table of {table.shape} doesn't fit {subwords.rows} rows; run the training again")
+    return Trained(subwords, table)
 
 
 class WordVectors(nn.Module):

@@ -87,11 +87,12 @@ def spec_of(config: Config, encoders: SharedEncoders, task: Task) -> ModelSpec:
         config.model, encoders=uses if pictured else (), labels=labels, options={**options, **config.options}
     )  # fmt: skip
     if not pictured:
-        width = encoders.text_width
-        sizes = {"object_dim": width, "word_dim": width, "modalities": ["objects", "words"]}
+        width, own = encoders.text_width, config.subwords.dim
+        sizes: dict[str, object] = {"object_dim": width, "word_dim": own or width, "modalities": ["objects", "words"]}
         if config.model == "baseline":
-            sizes = {"map_channels": [width], "map_sizes": [1], "normalise_maps": True}
-        spec = spec.model_copy(update={"encoders": uses[1:], "options": {**spec.options, **sizes, **config.options}})
+            sizes = {"map_channels": [width], "map_sizes": [1], "text_dim": own or width, "normalise_maps": True}
+        read = () if own else uses[1:]
+        spec = spec.model_copy(update={"encoders": read, "options": {**spec.options, **sizes, **config.options}})
     return spec.model_copy(update={"text": encoders.text_spec})
 
 

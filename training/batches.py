@@ -69,7 +69,7 @@ class Rows:
         place = np.searchsorted(self._starts, indices, side="right") - 1
         found = [(self._stores[p], int(i - self._starts[p])) for p, i in zip(place, indices, strict=True)]
         mask = np.stack([store.mask[i] for store, i in found])
-        length = int(mask.sum(1).max())
+        length = max(1, int(mask.sum(1).max()))
         first = self._stores[0]
         return Batch(
             maps=tuple(_float([store.maps[name][i] for store, i in found]) for name in first.maps),

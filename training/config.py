@@ -39,6 +39,16 @@ class DataConfig(_Strict):
     seed: int = Field(default=1, ge=0)
 
 
+class SubwordsConfig(_Strict):
+    """Word vectors in the text encoder's place, learned from the training rows' own words (fastText's method)."""
+
+    dim: int = Field(default=0, ge=0)
+    """Their width; 0 leaves words to the text encoder."""
+    buckets: int = Field(default=20_000, ge=1)
+    """What the n-grams' hashes fall into."""
+    epochs: int = Field(default=10, ge=1)
+
+
 class EncodersConfig(_Strict):
     """Shared encoder bundles, `name/version`."""
 
@@ -77,6 +87,7 @@ class Config(_Strict):
     data: DataConfig = DataConfig()
     fit: FitConfig
     encoders: EncodersConfig = EncodersConfig()
+    subwords: SubwordsConfig = SubwordsConfig()
     maps: tuple[Literal["c1", "c2", "c3", "c4", "c5"], ...] | None = None
     """Which of the image encoder's maps, finest first, where that isn't the model's own choice."""
     options: dict[str, int | float | str | bool | list[str]] = {}
@@ -91,6 +102,8 @@ class Config(_Strict):
             raise ValueError("data.rows, data.tune_rows and data.validation_rows say how many creatives to make")
         if self.dataset != GENERATED and self.fit.monitor is None:
             raise ValueError("fit.monitor names the metric of `evaluate` that early stopping watches")
+        if self.subwords.dim and (self.dataset == GENERATED or "objects" not in DATASETS[self.dataset].text):
+            raise ValueError("subwords.dim is for ads that are words and objects' names (pitt_ads_text)")
         return self
 
 

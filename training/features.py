@@ -44,6 +44,8 @@ class Features:
     """What metrics need beside labels, a mapping per row; empty where there is none."""
     more: dict[str, NDArray[Any]] = field(default_factory=dict)
     """Inputs that only some models read, N rows each."""
+    words: bytes | None = None
+    """The word vectors that `tokens` are (`word_vectors.pack`), where no text encoder's."""
 
     def __len__(self) -> int:
         return len(self.ids)

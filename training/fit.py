@@ -60,6 +60,7 @@ def fit(
             "attention_mask": recorded.mask[:pictures],
         },
         "training": _about(config, seed, command, rows, model),
+        "words": recorded.words,
     }
 
     def keep(model: nn.Module, metrics: Mapping[str, float]) -> None:
@@ -108,7 +109,7 @@ def _finish(config: Config, out: Path, stores: Stores | TableStores, place: Plac
     metrics = {name: value for name, value in after.items() if name != "objective"}
     np.savez(out / VALIDATION, allow_pickle=False, **calibrated)
     metrics |= {f"uncalibrated/{n}": v for n, v in before.items() if n in metrics and abs(v - metrics[n]) > 1e-9}
-    kept = {"training": best.training, "recorded": best.recorded}
+    kept: dict[str, Any] = {"training": best.training, "recorded": best.recorded, "words": best.words}
     checkpoint.save(out / "best", model, best.spec, served=served, metrics=metrics, **kept)
     return metrics
 

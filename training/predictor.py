@@ -19,6 +19,7 @@ from training.datasets.sample import Record, Sample
 from training.encoded import Form, shown
 from training.encoders import SharedEncoders
 from training.objects import ObjectVectors
+from training.subwords import SubwordVectors
 from training.tasks import TASKS, Arrays, served_arrays
 
 Run = Callable[[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]], Arrays]
@@ -36,6 +37,7 @@ class Predictor:
 
     def __init__(self, folder: Path, models: Path) -> None:
         self.form: Form = "both"
+        self._words: SubwordVectors | None = None
         if (folder / MANIFEST).exists():
             uses = self._from_bundle(folder)
         else:
@@ -56,12 +58,17 @@ class Predictor:
 
     def predict(self, samples: Sequence[Sample]) -> Arrays:
         """Raw outputs by ONNX name, one row per sample."""
-        ids, mask = self._encoders.words([sample.fields for sample in samples])
+        texts = [sample.fields for sample in samples]
         image, text = self._uses
         feeds: dict[str, NDArray[Any]] = {}
+        if self._words is None:
+            ids, mask = self._encoders.words(texts)
+        else:
+            vectors, mask = self._words.arrays(texts)
+            feeds, ids = {"tokens": vectors.astype(np.float32)}, np.zeros_like(mask)
         if image is not None:
             made = self._maps(samples)
-            feeds = {ours: made[theirs] for theirs, ours in image.outputs.items()}
+            feeds |= {ours: made[theirs] for theirs, ours in image.outputs.items()}
         if text is not None:
             feeds[text.outputs["tokens"]] = self._encoders.tokens(ids, mask)
         more: dict[str, NDArray[Any]] = {}
@@ -85,6 +92,7 @@ class Predictor:
         self.form = cast(Form, loaded.training.get("form", "both"))
         self.labels: Mapping[str, tuple[str, ...]] = spec.labels
         self.served: dict[str, Calibration] = dict(loaded.served.calibration)
+        self._words = None if loaded.words is None else SubwordVectors(loaded.words)
 
         def run(feeds: Mapping[str, NDArray[Any]], more: Mapping[str, NDArray[Any]]) -> Arrays:
             *maps, tokens = (torch.from_numpy(values) for values in feeds.values())

@@ -16,10 +16,11 @@ from training.datasets.catalogue import DATASETS
 from training.datasets.sample import BadRows, Record
 from training.datasets.splits import Split, digests, groups, some, split
 from training.datasets.viewed import mirrored
-from training.encoded import encoded, shown
+from training.encoded import Encoded, encoded, shown
 from training.encoders import SharedEncoders
 from training.features import RECORDED, Features, columns
 from training.objects import ObjectVectors
+from training.subwords import learned
 
 
 class TableStores:
@@ -84,10 +85,12 @@ class TableStores:
 
     @cached_property
     def _features(self) -> Features:
-        form = self._config.form
+        form, own = self._config.form, self._config.subwords.dim > 0
         made = encoded(
-            self._folder, self._records, self._pictures, self._encoders, self._grids, form, self._bad, self._report
+            self._folder, self._records, self._pictures, self._encoders, self._grids, "image" if own else form,
+            self._bad, self._report,
         )  # fmt: skip
+        made, words = self._own_words(made) if own else (made, None)
         self._readable = made.usable
         extras = [record.extra for record in self._records]
         named = any("objects" in extra for extra in extras)
@@ -102,7 +105,16 @@ class TableStores:
             images=np.stack([shown(record, self._encoders.side, form).image for record in first]),
             extras=extras,
             more=ObjectVectors(self._encoders).arrays(extras, shown=form != "text") if named else {},
+            words=words,
         )
+
+    def _own_words(self, made: Encoded) -> tuple[Encoded, bytes]:
+        """With vectors that the training rows' words taught in the place of the text encoder's; and their file."""
+        training = [self._records[place] for place in self._split.train]
+        vectors = learned(self._folder, training, self._config.subwords, self._report)
+        read = self._config.form != "image"
+        tokens, mask = vectors.arrays([record.fields if read else {} for record in self._records])
+        return dataclasses.replace(made, tokens=tokens, mask=mask, input_ids=np.zeros_like(mask)), vectors.packed
 
     def _rows(self, places: NDArray[np.int64]) -> Rows:
         features = self._features

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from admodels.contract.subwords import pad_rows, words_of
-from admodels.word_vectors import Trained, WordVectors, mean_vectors, train
+from admodels.contract.subwords import Subwords, pad_rows, words_of
+from admodels.word_vectors import Trained, WordVectors, mean_vectors, pack, train, unpack
 from training.creatives.copywriting import write
 
 CORPUS = [
@@ -73,3 +73,18 @@ def test_the_same_seed_gives_the_same_table(trained: Trained) -> None:
 def test_a_corpus_that_is_too_small_says_so() -> None:
     with pytest.raises(ValueError, match="no word of the corpus comes 2 times"):
         train([["once"]])
+
+
+def test_what_is_packed_is_unpacked_in_half_precision(trained: Trained) -> None:
+    again = unpack(pack(trained))
+    assert again.subwords.encode(["sales", "unheard"]) == trained.subwords.encode(["sales", "unheard"])
+    np.testing.assert_allclose(again.table, trained.table, atol=1e-3)
+
+
+UNEVEN = Trained(Subwords(["a"], buckets=2), np.zeros((3, 2), np.float32))
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{}", pack(UNEVEN)])
+def test_what_is_no_packed_table_is_refused(garbage: bytes) -> None:
+    with pytest.raises(ValueError, match="again"):
+        unpack(garbage)

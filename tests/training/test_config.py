@@ -32,6 +32,13 @@ def test_a_wrong_value_names_its_key(tmp_path):
         config.load(file)
 
 
+def test_subwords_are_for_words_without_pictures(tmp_path):
+    file = tmp_path / "wrong.toml"
+    file.write_text(next(f for f in FILES if f.stem == "fgmfn-mm_tweet_sentiment").read_text() + "[subwords]\ndim = 8\n")
+    with pytest.raises(config.ConfigError, match=r"subwords\.dim is for ads"):
+        config.load(file)
+
+
 def test_a_missing_file_says_where_configurations_are(tmp_path):
     with pytest.raises(config.ConfigError, match="training/configs"):
         config.load(tmp_path / "none.toml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,25 @@ def test_evaluate_reads_what_fit_validated_on_to_the_same_numbers(pooled, roots,
     softmax = np.exp(said) / np.exp(said).sum(1, keepdims=True)
     for row in softmax:
         assert np.abs(served - row).max(1).min() < 5e-3
+
+
+def test_words_may_be_vectors_that_the_training_rows_taught(roots, shared, tmp_path):
+    """They travel with the run: evaluate says of every row what fit said, and reads a broken word near a whole one."""
+    own = configuration.load(CONFIGS / "deepm2ad-pitt_ads_text.toml").model_dump()
+    config = Config.model_validate({**own, "fit": {**own["fit"], **FEW}, "subwords": {"dim": 8, "buckets": 500}})
+    root = roots("pitt_ads_text")
+    for name, chosen in (("model", config), ("baseline", baseline(config, "early"))):
+        run = tmp_path / name
+        fit(chosen, root, run, seed=1, command="x", report=lambda _: None, features=shared)
+        said = np.load(run / VALIDATION)["topics_logits"]
+        predictor = Predictor(run, MODELS)
+        rows = [predictor.sample(r) for r in configuration.DATASETS["pitt_ads_text"].records(root, BadRows())]
+        served = predictor.predict(rows)["topics_logits"]
+        for row in said:
+            assert np.abs(served - row).max(1).min() < 1e-4
+    unread = [replace(rows[0], fields={"ocr": text}) for text in ("", "buy word0", "buy wrd0", "zzz")]
+    empty, whole, broken, strange = predictor.predict(unread)["topics_logits"]
+    assert 0 < np.abs(broken - whole).max() < min(np.abs(other - whole).max() for other in (empty, strange))
 
 
 def test_forms_read_one_side_alone(roots, shared, tmp_path):
