@@ -34,7 +34,9 @@ def test_a_wrong_value_names_its_key(tmp_path):
 
 def test_subwords_are_for_words_without_pictures(tmp_path):
     file = tmp_path / "wrong.toml"
-    file.write_text(next(f for f in FILES if f.stem == "fgmfn-mm_tweet_sentiment").read_text() + "[subwords]\ndim = 8\n")
+    file.write_text(
+        next(f for f in FILES if f.stem == "fgmfn-mm_tweet_sentiment").read_text() + "[subwords]\ndim = 8\n"
+    )
     with pytest.raises(config.ConfigError, match=r"subwords\.dim is for ads"):
         config.load(file)
 
