@@ -62,6 +62,10 @@ class OcrError(Exception):
         self.message = message
 
 
+class OcrMissingError(Exception):
+    """What the chosen OCR needs is not installed; the text says the mend."""
+
+
 class FatalError(Exception):
     """The worker can't go on. `exit_code` as in the contract: 1 failed, 2 wrong settings, 3 something unavailable."""
 

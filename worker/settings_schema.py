@@ -193,9 +193,15 @@ class Decode(_Group):
 class OcrSettings(_Group):
     """Reading the text in images, where the event doesn't bring it."""
 
-    engine: Literal["pytesseract"] = Field(default="pytesseract", description="Which OCR reads.")
+    engine: Literal["pytesseract", "tesserocr", "rapidocr"] = Field(
+        default="pytesseract",
+        description="Which OCR reads: Tesseract as a program; as a library (adscore[tesserocr]); PP-OCR's models "
+        "(adscore[rapidocr]).",
+    )
     workers: int = Field(default=0, ge=0, le=256, description="OCR processes; 0: one per core.")
-    languages: Ocr = Field(default="eng", description="Tesseract's names of languages, joined by +.")
+    languages: Ocr = Field(
+        default="eng", description="Tesseract's names of languages, joined by +; rapidocr reads all of its own at once."
+    )
     timeout_seconds: float = Field(
         default=10.0, gt=0, le=600, description="After it the event is published without its text."
     )

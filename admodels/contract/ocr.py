@@ -16,8 +16,12 @@ from PIL import Image
 PREPROCESSING = "grey-2x-1"
 """Part of OCR's identity in the cache: change it with anything that changes a pixel here."""
 
-CONFIG = "--psm 11 --dpi 150"
-"""Sparse text in any order: of the page modes the one that finds most words on ads."""
+PAGE_MODE, DPI = 11, 150
+"""Sparse text in any order: of Tesseract's page modes the one that finds most words on ads."""
+CONFIG = f"--psm {PAGE_MODE} --dpi {DPI}"
+
+Word = list[Any]
+"""`[text, confidence 0–100, left, top, width, height, line]` in pixels, whichever engine read it."""
 
 MIN_CONFIDENCE = 0.5
 """Below it, sparse-text mode reads letters into foliage. Of words on photographs, half of those above are right."""
@@ -37,8 +41,8 @@ def grey_for_ocr(rgb: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(rgb.convert("L").resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0), dtype=np.uint8)
 
 
-def words_of_table(table: Mapping[str, Sequence[Any]]) -> list[list[Any]]:
-    """pytesseract's table → its words `[text, confidence 0–100, left, top, width, height, line]`, in pixels."""
+def words_of_table(table: Mapping[str, Sequence[Any]]) -> list[Word]:
+    """Tesseract's table → its words."""
     if not table:
         return []
     lines = zip(table["block_num"], table["par_num"], table["line_num"], strict=True)

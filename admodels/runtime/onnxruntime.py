@@ -43,6 +43,7 @@ class OnnxRuntimeRunner:
         self.backend = "onnxruntime-cuda" if gpu else "onnxruntime"
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self.outputs = tuple(item.name for item in self._session.get_outputs())
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     @staticmethod
     def can_use_gpu() -> bool:

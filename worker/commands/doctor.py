@@ -171,19 +171,16 @@ def _redis(settings: Settings) -> Iterator[Check]:
 
 
 def _ocr(settings: Settings) -> Iterator[Check]:
-    if shutil.which("tesseract") is None:
-        mend = "install it (Debian: apt-get install tesseract-ocr), or send ocr_text with every event"
-        yield Check("ocr", "fail", "there is no tesseract on the PATH", mend)
+    from worker.intake.ocr import OcrPool
+
+    try:
+        pool = OcrPool(1, settings.ocr.engine, settings.ocr.languages)
+    except FatalError as error:
+        detail, _, mend = str(error).removeprefix("OCR: ").partition("; ")
+        yield Check("ocr", "fail", detail, f"{mend}, or send ocr_text with every event")
         return
-    languages = set(_output(["tesseract", "--list-langs"]).splitlines()[1:])
-    missing = [language for language in settings.ocr.languages.split("+") if language not in languages]
-    if missing:
-        packages = " ".join(f"tesseract-ocr-{language.replace('_', '-').lower()}" for language in missing)
-        mend = f"install them (Debian: apt-get install {packages}) or change ADSCORE_OCR__LANGUAGES"
-        yield Check("ocr", "fail", f"tesseract lacks the languages {', '.join(missing)}", mend)
-    else:
-        version = _output(["tesseract", "--version"]).partition("\n")[0]
-        yield Check("ocr", "ok", f"{version}, languages {settings.ocr.languages}")
+    yield Check("ocr", "ok", pool.identity)
+    pool.close()
 
 
 def _limits(_settings: Settings) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""Text in images: a pool of processes around Tesseract, and what is kept of its reading."""
+"""Text in images: a pool of processes around an OCR engine, and what is kept of its reading, whichever it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from admodels.contract.ocr import CONFIG, MIN_CONFIDENCE, PREPROCESSING, lines_of_words, text_of_lines
+from admodels.contract.ocr import MIN_CONFIDENCE, PREPROCESSING, Word, lines_of_words, text_of_lines
 from worker.errors import FatalError, OcrError
 from worker.intake import ocr_child
 from worker.intake.child import ChildDiedError, ChildHungError
@@ -19,22 +19,27 @@ from worker.intake.children import ChildPool
 from worker.intake.cut import MAX_OCR_BYTES, cut_utf8
 from worker.types import OcrBox, OcrResult
 
-ENGINES = ("pytesseract",)
+ENGINES = ("pytesseract", "tesserocr", "rapidocr")
 MAX_BOXES = 100
 MAX_BOX_CHARACTERS = 64
 
 _GRACE_SECONDS = 5.0
+_PASSED = ("TESSDATA_PREFIX", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 _MEMORY_FOLDER = "/dev/shm"  # noqa: S108  # a folder of our own is made inside
 
 
 class OcrPool:
     """Reads in `workers` child processes, one core each. Thread-safe; `read` blocks for a free child.
 
-    Raises ValueError for an unknown engine, FatalError (exit 3) with the mend where Tesseract or a language is missing.
+    engine: `pytesseract` (Tesseract as a program), `tesserocr` (the same in the child itself; an extra) or `rapidocr`
+        (PP-OCR's models; an extra. It reads all its languages and knows no `languages`).
+
+    Raises ValueError for an unknown engine, FatalError (exit 3) with the mend where the engine, its models or a
+    language are missing.
     """
 
     identity: str
-    """Engine, its version, languages and preprocessing: part of the cache's digests."""
+    """Engine, its version, data or models, and preprocessing: part of the cache's digests."""
 
     def __init__(
         self, workers: int, engine: str = "pytesseract", languages: str = "eng", timeout_seconds: float = 10.0
@@ -45,9 +50,8 @@ class OcrPool:
         in_memory = os.access(_MEMORY_FOLDER, os.W_OK | os.X_OK)
         self._folder = tempfile.mkdtemp(prefix="adscore-ocr-", dir=_MEMORY_FOLDER if in_memory else None)
         environment = {"OMP_THREAD_LIMIT": "1"}  # two threads each for two processes: 0.05 images/s instead of 7
-        if "TESSDATA_PREFIX" in os.environ:
-            environment["TESSDATA_PREFIX"] = os.environ["TESSDATA_PREFIX"]
-        arguments = [languages, str(timeout_seconds), self._folder]
+        environment |= {name: os.environ[name] for name in _PASSED if name in os.environ}
+        arguments = [engine, languages, str(timeout_seconds), self._folder]
         try:
             self._children = ChildPool("worker.intake.ocr_child", workers, arguments=arguments, environment=environment)
         except BaseException:
@@ -57,9 +61,7 @@ class OcrPool:
         if "problem" in ready:
             self.close()
             raise FatalError(f"OCR: {ready['problem']}", exit_code=3)
-        self.identity = (
-            f"{engine} tesseract-{ready['version']} {languages} {CONFIG} min-{MIN_CONFIDENCE:g} {PREPROCESSING}"
-        )
+        self.identity = f"{engine} {ready['identity']} min-{MIN_CONFIDENCE:g} {PREPROCESSING}"
 
     def read(self, image: NDArray[np.uint8]) -> OcrResult:
         """Read a grey uint8 H×W image. Raises OcrError."""
@@ -85,8 +87,8 @@ class OcrPool:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def reading(words: list[list[Any]], height: int, width: int) -> OcrResult:
-    """What is kept of Tesseract's words `[text, confidence, left, top, width, height, line]` on a height×width image.
+def reading(words: Sequence[Word], height: int, width: int) -> OcrResult:
+    """What is kept of an engine's words on a height×width image.
 
     Words below MIN_CONFIDENCE go. Text: lines from the top down and from the left, at most 8 KiB. Confidence: the mean
     over the words, None without any. Boxes: the first 100 words of the text.

@@ -1,7 +1,7 @@
-"""OCR's child process: a grey image in, words out. `python -m worker.intake.ocr_child LANGUAGES SECONDS FOLDER`.
+"""OCR's child process: a grey image in, words out. `python -m worker.intake.ocr_child ENGINE LANGUAGES SECONDS FOLDER`.
 
-A request is height and width (32 bits each) and the pixels, one byte each. Tesseract reads them from an uncompressed
-PGM file in FOLDER, which the worker chose and removes.
+A request is height and width (32 bits each) and the pixels, one byte each. FOLDER, which the worker chose, is for the
+files that Tesseract as a program reads; it goes with the child.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import pytesseract
+import numpy as np
+from numpy.typing import NDArray
 
-from admodels.contract.ocr import CONFIG, words_of_table
+from admodels.contract.ocr import Word
+from worker.errors import OcrMissingError
 from worker.intake.frames import pack, serve
 
 _SIZE = struct.Struct("<II")
@@ -30,37 +32,47 @@ _REMOVALS = 50
 _NICENESS = 5  # OCR is what keeps the cores busy; whoever waits for the broker or the engine goes first
 
 
+class Reader(Protocol):
+    """One OCR engine, loaded. `identity`: version, data and all else that decides what it reads."""
+
+    identity: str
+
+    def read(self, grey: NDArray[np.uint8]) -> list[Word]:
+        """The words of a uint8 H×W image. Raises TimeoutError over its time; anything else is this image's failure."""
+        ...
+
+
 def main(arguments: list[str]) -> None:
-    """Check the engine, serve."""
-    languages, seconds, folder = arguments[0], float(arguments[1]), Path(arguments[2])
+    """Load the engine, serve."""
+    engine, languages, seconds, folder = arguments[0], arguments[1], float(arguments[2]), Path(arguments[3])
     threading.Thread(target=_end_with_the_worker, args=(folder,), daemon=True).start()
     os.nice(_NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     _sweep(folder)
     own = folder / str(os.getpid())
     own.mkdir()
     tempfile.tempdir = str(own)
-    serve(_ready(languages), lambda request: pack(read(request, languages, seconds, own)))
+    try:
+        reader = _reader(engine, languages, seconds, own)
+    except OcrMissingError as missing:
+        serve({"problem": str(missing)}, lambda _: pack({"code": "ocr_failed", "message": "the engine is missing"}))
+    else:
+        serve({"identity": reader.identity}, lambda request: pack(answer(reader, request, seconds)))
     _leave(folder)
 
 
-def read(request: memoryview, languages: str, seconds: float, folder: Path) -> dict[str, Any]:
-    """`{"words": [[text, confidence, left, top, width, height, line], …]}` in pixels, or `{"code", "message"}`."""
+def answer(reader: Reader, request: memoryview, seconds: float) -> dict[str, Any]:
+    """`{"words": …}`, or `{"code", "message"}`. Never raises on any image."""
     height, width = _SIZE.unpack_from(request)
-    file = folder / "image.pgm"
+    grey = np.frombuffer(request, np.uint8, height * width, _SIZE.size).reshape(height, width)
     try:
-        file.write_bytes(b"P5\n%d %d\n255\n" % (width, height) + request[_SIZE.size :])
-        table = pytesseract.image_to_data(
-            str(file), languages, CONFIG, output_type=pytesseract.Output.DICT, timeout=seconds
-        )
-    except pytesseract.TesseractError as error:
-        return {"code": "ocr_failed", "message": f"tesseract ended with {error.status}"}
-    except RuntimeError:  # pytesseract's time-out, which has killed the process
-        return {"code": "ocr_timeout", "message": f"tesseract took over {seconds:g} s"}
+        return {"words": reader.read(grey)}
+    except TimeoutError:
+        return {"code": "ocr_timeout", "message": f"OCR took over {seconds:g} s"}
+    except ChildProcessError as error:
+        return {"code": "ocr_failed", "message": str(error)}
     except Exception as error:  # noqa: BLE001  # whatever it is, it is this image's OCR that failed
         return {"code": "ocr_failed", "message": f"reading the image failed ({type(error).__name__})"}
-    return {"words": words_of_table(table)}
 
 
 def request_parts(height: int, width: int, pixels: memoryview) -> tuple[bytes, memoryview]:
@@ -68,16 +80,31 @@ def request_parts(height: int, width: int, pixels: memoryview) -> tuple[bytes, m
     return _SIZE.pack(height, width), pixels
 
 
-def _ready(languages: str) -> dict[str, Any]:
-    try:
-        version = str(pytesseract.get_tesseract_version())
-        missing = sorted(set(languages.split("+")) - set(pytesseract.get_languages()))
-    except (pytesseract.TesseractNotFoundError, pytesseract.TesseractError, OSError, SystemExit):
-        return {"problem": "tesseract is not there; install it (on Debian: apt-get install tesseract-ocr)"}
-    if missing:
-        packages = " ".join(f"tesseract-ocr-{name.replace('_', '-')}" for name in missing)
-        return {"problem": f"tesseract lacks {', '.join(missing)}; install it (on Debian: apt-get install {packages})"}
-    return {"version": version}
+def _reader(engine: str, languages: str, seconds: float, own: Path) -> Reader:
+    """The engine. What only another one needs is never imported. Raises OcrMissingError with the mend."""
+    if engine == "pytesseract":
+        from worker.intake import ocr_pytesseract
+
+        _bound_memory()
+        return ocr_pytesseract.Reader(languages, seconds, own)
+    if engine == "tesserocr":
+        try:
+            from worker.intake import ocr_tesserocr
+        except ImportError:
+            raise OcrMissingError(
+                "tesserocr is not installed; pip install 'adscore[tesserocr]', or set ADSCORE_OCR__ENGINE=pytesseract"
+            ) from None
+        _bound_memory()
+        return ocr_tesserocr.Reader(languages, seconds)
+    from worker.intake import ocr_rapidocr
+
+    if not ocr_rapidocr.on_gpu():  # CUDA maps far more than it uses
+        _bound_memory()
+    return ocr_rapidocr.Reader(seconds)
+
+
+def _bound_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
 
 
 def _sweep(folder: Path) -> None:
