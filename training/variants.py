@@ -50,6 +50,7 @@ ABLATIONS: dict[str, dict[str, Change]] = {
         "without hierarchical attention": Change({"hierarchical": False}),
         "topics alone": Change({"tasks": ["topic"]}),
         "sentiments alone": Change({"tasks": ["sentiment"]}),
+        "own word vectors": Change(fields={"subwords": {"dim": 128}}),
     },
     "adfusion": {
         "without multi-scale": Change({"multi_scale": False}),
@@ -58,7 +59,7 @@ ABLATIONS: dict[str, dict[str, Change]] = {
         "without MI": Change(weights={"mi": 0.0}),
     },
 }
-"""The papers' own, and the forms of theirs that this project replaced."""
+"""The papers' own, and the forms of theirs that this project replaced (DeepM2AD's words as fastText reads them)."""
 _TASK_ALONE = {"topics alone": "topic/", "sentiments alone": "sentiment/"}
 """Whose metrics the models of one task have."""
 
@@ -75,6 +76,7 @@ def ablated(config: Config) -> dict[str, Config]:
         name: change
         for name, change in ABLATIONS.get(config.model, {}).items()
         if watched.startswith(_TASK_ALONE.get(name, watched))
+        and ("subwords" not in change.fields or "objects" in DATASETS[config.dataset].text)
     }
     return {config.model: config} | {name: _changed(config, change) for name, change in changes.items()}
 

@@ -241,7 +241,9 @@ def test_compare_and_ablate_tell_variants_apart(roots, tmp_path):
     both = call("compare", small, *common, "--ablations", "--out", tmp_path / "compare" / "pitt", "--json")
     variants = list(json.loads(both.stdout)["variants"])
     assert variants[:8] == list(outcome["variants"])
-    assert variants[8:] == ["without autoencoder", "without hierarchical attention", "topics alone"]
+    assert variants[8:] == [
+        "without autoencoder", "without hierarchical attention", "topics alone", "own word vectors",
+    ]  # fmt: skip
     ablated = call("ablate", small, *common, "--out", tmp_path / "compare" / "pitt", "--json")
     told = json.loads(ablated.stdout)["differences"]
     assert {"without autoencoder", "topics alone"} <= set(told)
