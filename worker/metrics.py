@@ -48,6 +48,13 @@ DECLARATIONS = (
         ("head", "result"),
     ),
     Declaration(
+        "adscore_held_images_total",
+        "counter",
+        "Images from the network, by whether their bytes were still held (hit) or had to be downloaded (miss).",
+        "images",
+        ("result",),
+    ),
+    Declaration(
         "adscore_event_age_seconds",
         "histogram",
         "From the input record's timestamp to its acknowledged publish: the number to watch.",
@@ -134,6 +141,7 @@ class Metrics:
         self.published: Counter = made["adscore_events_published_total"]
         self.dead_letters: Counter = made["adscore_dlq_total"]
         self.cache_requests: Counter = made["adscore_cache_requests_total"]
+        self.held_images: Counter = made["adscore_held_images_total"]
         self.event_age: Histogram = made["adscore_event_age_seconds"]
         self.stage: Histogram = made["adscore_stage_duration_seconds"]
         self.batch_size: Histogram = made["adscore_batch_size"]

@@ -217,6 +217,16 @@ class Fetch(_Group):
         default=8_388_608, ge=1, le=67_108_864, description="Largest image, in bytes (of data:, decoded)."
     )
     timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="Deadline of one record's whole fetch.")
+    held_bytes: int = Field(
+        default=67_108_864,
+        ge=0,
+        le=1_099_511_627_776,
+        description="Downloaded images that are kept, so that scoring a creative again needs no second download; "
+        "0: none.",
+    )
+    held_dir: str = Field(
+        default="", description="Folder that keeps them for the next process, and for other workers; empty: memory."
+    )
     workers: int = Field(
         default=64,
         ge=1,

@@ -98,6 +98,8 @@ class Creative:
     """`traceparent`/`tracestate` headers to pass on unchanged, under the names they came with."""
     repeats: Place | None = None
     """The record that this one repeats so that it is scored again; it counts only if nothing came after that one."""
+    written: int = 0
+    """Milliseconds; the record's own time, 0 where it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from worker.delivery.redis_link import RedisLink
 from worker.errors import FatalError
 from worker.intake.decode import DecoderPool
 from worker.intake.fetch import Fetcher, FetchLimits
+from worker.intake.held import HeldBytes
 from worker.intake.object_source import ENVIRONMENT, ObjectAccess
 from worker.intake.ocr import OcrPool
 from worker.metrics import Metrics
@@ -107,6 +109,7 @@ def scoring_flow(
             on_fatal=on_fatal,
             tracing=tracing,
             candidates=candidates,
+            held=held_of(settings),
         )
         stack.callback(flow.close)
         yield flow
@@ -133,6 +136,15 @@ def fetcher_of(settings: Settings) -> Fetcher:
         return Fetcher(limits)
     except ValueError as error:
         raise FatalError(f"ADSCORE_FETCH__ALLOWED_HOSTS: {error}", exit_code=2) from error
+
+
+def held_of(settings: Settings) -> HeldBytes:
+    """Where downloaded images are kept. Raises FatalError (exit status 3) for a folder that can't be used."""
+    folder = settings.fetch.held_dir
+    try:
+        return HeldBytes(settings.fetch.held_bytes, Path(folder) if folder else None)
+    except OSError as error:
+        raise FatalError(f"ADSCORE_FETCH__HELD_DIR={folder}: {error.strerror}", exit_code=3) from error
 
 
 def _refuse_slow(seconds: float, settings: Settings) -> None:

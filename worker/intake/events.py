@@ -97,6 +97,7 @@ def _creative(event: dict[str, Any], trace: Headers, timestamp_ms: int) -> Creat
         lang=ad.get("lang"),
         attr=tuple(int(value) for value in (ad.get("attr") or ())[:MAX_DECLARED_ATTR]),
         trace=trace,
+        written=max(0, timestamp_ms),
     )
 
 

@@ -45,6 +45,8 @@ class Job:
     started: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     image: ImageBytes | None = None
+    asked_ms: int | None = None
+    """When the download of its image began; None where none was needed."""
     texts: dict[str, str] = field(default_factory=dict)
     content: str = ""
     results: dict[str, str] = field(default_factory=dict)

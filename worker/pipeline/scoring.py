@@ -8,6 +8,7 @@ Equal content is scored once, also when it arrives together: the first job leads
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ import structlog
 
 from worker.delivery.cache import ScoreCache
 from worker.errors import Code, CreativeError, OcrError, Stage
+from worker.intake.held import HeldBytes
 from worker.metrics import Metrics
 from worker.pipeline.engine_loop import EngineLoop
 from worker.pipeline.job import (
@@ -79,6 +81,7 @@ class ScoringFlow:
         on_fatal: called once when the engine is lost for good; no further `on_done` follows.
         tracing: told of each engine batch; None: nobody is.
         candidates: engines that score a copy of the traffic elsewhere; outcomes keep what they need for it.
+        held: image bytes kept after scoring; None: none are.
     """
 
     def __init__(
@@ -94,11 +97,13 @@ class ScoringFlow:
         on_fatal: Callable[[Exception], None],
         tracing: Tracing | None = None,
         candidates: Engines | None = None,
+        held: HeldBytes | None = None,
     ) -> None:
         self.candidates = candidates
         self._fetcher, self._decoder, self._ocr = fetcher, decoder, ocr
+        self._held = held or HeldBytes(0)
         self._engines, self._cache, self._metrics = engines, cache, metrics
-        self._digests = {**engines.digests, CONTENT: ocr.identity}
+        self._digests = {**engines.digests, CONTENT: hashlib.sha256(ocr.identity.encode()).hexdigest()}
         self._inflight: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -192,7 +197,7 @@ class ScoringFlow:
 
     def _fetch(self, job: Job) -> None:
         started = time.monotonic()
-        job.image = self._fetcher.fetch(job.creative)
+        job.image = self._image(job)
         job.texts = canonical_copy(job.creative.copy)
         job.content = content_hash(job.image.sha256, job.texts, job.creative.ocr_text)
         job.spend("fetch", time.monotonic() - started)
@@ -209,6 +214,17 @@ class ScoringFlow:
             self._queue("decode", self._decode, job)
         else:
             self._complete(job)
+
+    def _image(self, job: Job) -> ImageBytes:
+        """The bytes that are held, else downloaded ones, which are held once they are scored."""
+        if not self._held.concerns(job.creative):
+            return self._fetcher.fetch(job.creative)
+        held = self._held.get(job.creative)
+        self._metrics.held_images.labels("hit" if held else "miss").inc()
+        if held is not None:
+            return held
+        job.asked_ms = int(time.time() * 1000)
+        return self._fetcher.fetch(job.creative)
 
     def _look_up(self, job: Job) -> None:
         found = self._cache.get(job.content, self._digests)
@@ -270,6 +286,8 @@ class ScoringFlow:
     def _complete(self, job: Job) -> None:
         fresh: dict[str, Part] = {head: job.parts[head] for head in job.wanted & job.parts.keys()}
         changed = job.decoded is not None
+        if job.asked_ms is not None and job.image is not None:
+            self._held.keep(job.creative, job.image, job.asked_ms)
         outcome = scored(job, job, job.results, self.models)
         self._deliver(job, replace(outcome, material=material(job)) if self.candidates else outcome)
         if job.ocr_failed is None and changed and not self._closed:

@@ -95,12 +95,13 @@ def test_every_field_of_the_full_event() -> None:
         ocr_text=None,
         lang="en",
         attr=(21, 3),
+        written=NOW,
     )
 
 
 def test_the_smallest_event() -> None:
     got = parse({"ad": {"id": "x", "display": {"banner": {"img": "data:,"}}}})
-    assert got == Creative("x", NOW, "data:,")
+    assert got == Creative("x", NOW, "data:,", written=NOW)
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
