@@ -89,8 +89,8 @@ def measure(model: nn.Module, task: Task, rows: Rows, batch_size: int, place: Pl
 
 
 def predict(model: nn.Module, task: Task, rows: Rows, batch_size: int, place: Place = CPU) -> Arrays:
-    """Raw outputs by ONNX name for all rows, in order. The model is left in evaluation mode."""
-    model.eval()
+    """Raw outputs by ONNX name for all rows, in order. The model is left in evaluation mode, on the place's device."""
+    model.to(place.device).eval()
     with torch.no_grad():
         parts = [served_arrays(task.run(model, batch.to(place.of))) for batch in rows.in_order(batch_size)]
     return joined(parts)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ import torch
 from admodels.papers.dbafn import Dbafn
 from admodels.papers.fgmfn import Fgmfn
 from training import train
-from training.batches import Contrast, Rows
+from training.batches import Batch, Contrast, Rows
 from training.config import FitConfig
 from training.features import Features
+from training.place import Place
 from training.tasks import TASKS
 
 SIZES = (16, 8, 4, 2, 2)
@@ -129,6 +132,19 @@ def test_a_loss_that_explodes_says_what_to_lower(tmp_path, rows):
         broken.itc_text.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=r"fit\.learning_rate"):
         train.run(job(tmp_path, broken, FIT, rows=rows))
+
+
+def test_a_model_follows_its_batches_to_the_device(rows):
+    """A fresh model stands on the CPU; `meta` is a device that every machine has."""
+    found: set[str] = set()
+
+    def run(model: torch.nn.Module, batch: Batch) -> SimpleNamespace:
+        found.update({batch.tokens.device.type, *(p.device.type for p in model.parameters())})
+        return SimpleNamespace(served=lambda: {"score": torch.zeros(len(batch.tokens))})
+
+    model = torch.nn.Linear(12, 2)
+    train.predict(model, replace(TASKS["fgmfn"], run=run), rows, 4, Place(torch.device("meta")))
+    assert found == {"meta"}
 
 
 def test_rows_of_two_stores_are_one_after_the_other():
