@@ -11,7 +11,7 @@ import pytest
 
 from admodels.runtime.runner import EngineLostError
 from tests.fakes import eventually
-from worker.delivery.cache import MemoryCache
+from worker.delivery.cache import MemoryCache, key
 from worker.errors import Code, CreativeError, OcrError, Stage
 from worker.metrics import Metrics
 from worker.pipeline.job import content_part, read_content_part
@@ -53,9 +53,15 @@ class Ocr:
     def __init__(self) -> None:
         self.calls = 0
         self.error: Exception | None = None
+        self.slow = 0
+        """So many readings more wait for the gate."""
+        self.gate = threading.Event()
 
     def read(self, image: Any) -> OcrResult:
         self.calls += 1
+        if self.slow:
+            self.slow -= 1
+            self.gate.wait(30)
         if self.error:
             raise self.error
         return OcrResult("SALE", 0.9, (OcrBox("SALE", 0.1, 0.2, 0.3, 0.4),))
@@ -182,6 +188,37 @@ def test_a_new_model_scores_its_own_head_again_and_reads_no_text(rig: Rig) -> No
     (again,) = rig.score("one")
     assert again.cache == {"attractiveness": "hit", "ctr": "miss"}
     assert rig.ocr.calls == 1
+
+
+def test_the_engine_never_waits_for_a_slow_ocr(rig: Rig) -> None:
+    rig.ocr.slow = 1
+    slow = rig.submit("slow")
+    eventually(lambda: rig.ocr.calls == 1)
+    # One of the two readers is busy: the others' text is read, and they are scored in full batches meanwhile.
+    read = rig.submit(*(f"image-{number}" for number in range(6)))
+    eventually(lambda: all(read))
+    # Both are: whoever brings the text, or is known, passes by.
+    rig.ocr.slow = 1
+    waiting = rig.submit("slow-2")
+    eventually(lambda: rig.ocr.calls == 8)
+    given = rig.submit(*(f"given-{number}" for number in range(6)), ocr_text="")
+    known = rig.submit("image-3")
+    eventually(lambda: all(given) and all(known))
+    assert (slow, waiting) == ([None], [None])
+    assert sum(rig.engines.batches) == 12
+    rig.ocr.gate.set()
+    eventually(lambda: all(slow) and all(waiting))
+    assert slow[0].ocr.text == "SALE"
+
+
+def test_texts_of_two_ocrs_have_two_entries_however_alike_their_names_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = []
+    for version in ("5.3", "5.4"):
+        monkeypatch.setattr(Ocr, "identity", f"pytesseract tesseract-{version} eng")
+        rig = Rig()
+        digests.append(rig.flow._digests["content"])
+        rig.flow.close()
+    assert len({key("c" * 64, "content", digest) for digest in digests}) == 2
 
 
 def test_equal_content_in_another_form_of_unicode_is_one_content(rig: Rig) -> None:
