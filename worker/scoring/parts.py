@@ -35,16 +35,19 @@ KEYWORD_LOGIT = 0.0
 
 def parts(manifest: Manifest, outputs: Outputs, rows: int) -> list[Part | None]:
     """The parts that this bundle gives, one per row of the batch."""
+    sound = _finite_rows(outputs, rows)
+    raw = dict(outputs)
+    # Before they are calibrated: a 7.3 of a broken engine would come out of Platt's σ as a plausible score.
+    for name in UNIT_OUTPUTS:
+        if name in raw:
+            values = raw[name].reshape(rows)
+            sound &= (values >= -ROUNDING) & (values <= 1 + ROUNDING)
+            raw[name] = np.clip(values, 0.0, 1.0)
     calibrated = {
         name: calibrate.apply(manifest.calibration.get(name, _UNCALIBRATED.get(name, _IDENTITY)), values)
-        for name, values in outputs.items()
+        for name, values in raw.items()
     }
-    sound = _finite_rows(outputs, rows) & _finite_rows(calibrated, rows)
-    for name in UNIT_OUTPUTS:
-        if name in calibrated:
-            values = calibrated[name].reshape(rows)
-            sound &= (values >= -ROUNDING) & (values <= 1 + ROUNDING)
-            calibrated[name] = np.clip(values, 0.0, 1.0)
+    sound &= _finite_rows(calibrated, rows)
     build = _BUILDERS[manifest.task]
     made = [build(manifest, calibrated, row) if sound[row] else None for row in range(rows)]
     return [part if part and _is_finite(part) else None for part in made]

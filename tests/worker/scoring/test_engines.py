@@ -195,6 +195,16 @@ def test_a_share_outside_its_range_is_no_score_but_half_precision_may_round(
     assert ("ctr" in scored.errors) == (value is None)
 
 
+@pytest.mark.parametrize(("raw", "sound"), [(7.3, False), (-4.0, False), (1.0005, True), (-0.0005, True), (0.4, True)])
+def test_calibration_does_not_make_a_score_of_what_was_out_of_range(raw: float, sound: bool) -> None:
+    calibration = {"ctr": Calibration(kind="platt", a=1.0, b=0.0)}
+    rig = Rig(ctr=bundle("clicker", "ctr", ("features",), ("ctr",), encoders=USE, calibration=calibration))
+    rig.runners["clicker"].nan, rig.runners["clicker"].odd = {0.4}, raw
+    (scored,) = rig.score(102)
+    assert ("ctr" in scored.parts) == sound
+    assert ("ctr" in scored.errors) != sound
+
+
 @pytest.mark.parametrize("lacks", [False, True])
 @pytest.mark.parametrize("name", ["encoder", "clicker"])
 def test_without_memory_for_the_batch_it_is_scored_in_parts_and_the_caller_is_told(
