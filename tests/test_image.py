@@ -68,6 +68,12 @@ def test_the_locks_are_what_pyproject_asks_for(lock: str, extra: str | None) -> 
     assert names - set(locked(lock)) == set(), "run `make locks`"
 
 
+def test_serving_can_read_by_every_ocr_engine_and_has_only_the_models_of_one() -> None:
+    packages = set(locked("serve"))
+    assert {"pytesseract", "tesserocr", "rapidocr"} <= packages
+    assert not packages & {"opencv-python-headless", "shapely", "pyclipper", "omegaconf"}
+
+
 def test_serving_has_no_torch() -> None:
     assert not set(locked("serve")) & {"torch", "timm", "transformers", "torchvision", "triton"}
 

@@ -6,9 +6,16 @@ import sys
 
 from tools.install import ROOT, run, uv
 
+UNUSED = ("colorlog", "omegaconf", "opencv-python-headless", "pyclipper", "shapely", "six")
+
 # Lock → what it is made of: pyproject.toml with extras, or requirements.
 LOCKS: dict[str, tuple[str, ...]] = {
-    "serve": ("--extra", "tracing", "--extra", "gpu", "--extra", "signing", "pyproject.toml"),
+    "serve": (
+        *(f"--extra={name}" for name in ("tracing", "gpu", "signing", "tesserocr", "rapidocr")),
+        # What rapidocr's own code needs: the worker imports none of it, it takes the models from the wheel.
+        *(f"--no-emit-package={name}" for name in UNUSED),
+        "pyproject.toml",
+    ),
     "training": ("--extra", "export", "pyproject.toml"),
     "build": ("setuptools>=77", "uv>=0.9"),
     "sbom": ("cyclonedx-bom>=7",),
