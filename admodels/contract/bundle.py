@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from admodels.contract.consistency import contradiction
 from admodels.contract.manifest import MANIFEST_VERSION, Manifest
 from admodels.contract.onnx_guard import refuse_external_data
 from admodels.contract.signature import SIGNATURE, SIGNATURE_BYTES, Check
@@ -101,7 +102,10 @@ def canonical_json(value: object) -> bytes:
 
 
 def parse_manifest(raw: bytes, label: str) -> Manifest:
-    """Read `manifest.json`. Raises BundleError, which names the bundle as `label` and quotes nothing of it."""
+    """Read `manifest.json`. Raises BundleError, which names the bundle as `label` and quotes at most plain names.
+
+    Fields that contradict each other are refused here (`consistency`), so that scoring needn't expect them.
+    """
     odd: list[str] = []
 
     def number(text: str) -> float:
@@ -131,6 +135,8 @@ def parse_manifest(raw: bytes, label: str) -> Manifest:
         raise BundleError(f"bundle {label}: {MANIFEST}: {where}: {first['msg']}") from error
     if odd:
         raise BundleError(f"bundle {label}: {MANIFEST}: it holds a number that isn't finite")
+    if (wrong := contradiction(manifest)) is not None:
+        raise BundleError(f"bundle {label}: {MANIFEST}: {wrong}; export the bundle again")
     return manifest
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 MANIFEST_VERSION = 1
+Positive = Annotated[float, Field(gt=0)]
 
 
 class _Frozen(BaseModel):
@@ -32,10 +33,10 @@ class ImageSpec(_Frozen):
     the device and serving can't normalise differently; the numbers stand here for readers.
     """
 
-    height: int
-    width: int
+    height: Annotated[int, Field(gt=0, le=8192)]
+    width: Annotated[int, Field(gt=0, le=8192)]
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
 
 
 class TextSpec(_Frozen):
@@ -47,8 +48,8 @@ class TextSpec(_Frozen):
     """
 
     fields: tuple[Literal["headline", "body", "cta", "brand", "caption", "faces", "ocr"], ...]
-    max_tokens: int
-    pad_to_multiple: int = 16
+    max_tokens: Annotated[int, Field(gt=1)]
+    pad_to_multiple: Annotated[int, Field(gt=0)] = 16
     tokenizer: str = "tokenizer.json"
 
 
@@ -74,7 +75,7 @@ class Calibration(_Frozen):
     kind: Literal["identity", "platt", "temperature"]
     a: float = 1.0
     b: float = 0.0
-    t: float = 1.0
+    t: Positive = 1.0
 
 
 class Tolerance(_Frozen):
@@ -107,7 +108,7 @@ class Manifest(_Frozen):
     text: TextSpec | None = None
     encoders: tuple[EncoderUse, ...] = ()
     calibration: dict[str, Calibration] = {}
-    base_rate: float | None = None
+    base_rate: Positive | None = None
     """Mean observed CTR of the training rows; `ctr.relative` is the value divided by it."""
     bucket_edges: dict[str, tuple[float, ...]] = {}
     """Per output the upper edges of its buckets but the last; `ctr`: (low|medium, medium|high), as relative CTR."""

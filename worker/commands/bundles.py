@@ -9,6 +9,7 @@ from pathlib import Path
 from admodels.contract.bundle import Bundle, BundleError, load_bundle
 from admodels.contract.signature import Check, KeyUnusableError, checker
 from worker.errors import FatalError
+from worker.scoring.feeds import check_fed
 from worker.scoring.targeting import models_version
 
 
@@ -41,7 +42,8 @@ def load_heads(models_dir: Path, models: Mapping[str, Sequence[str]], signed: Ch
 
 
 def load_encoders(models_dir: Path, heads: Mapping[str, Sequence[Bundle]], signed: Check | None) -> dict[str, Bundle]:
-    """The shared encoders that the heads' manifests name, by digest. Raises BundleError."""
+    """The shared encoders that the heads' manifests name, by digest. Raises BundleError, also for a head that they, and
+    what it reads by itself, leave without an input."""
     encoders: dict[str, Bundle] = {}
     for bundle in (bundle for bundles in heads.values() for bundle in bundles):
         for use in bundle.manifest.encoders:
@@ -54,6 +56,7 @@ def load_encoders(models_dir: Path, heads: Mapping[str, Sequence[Bundle]], signe
                     "(its digest differs); copy both from the same place"
                 )
             encoders[use.digest] = encoder
+        check_fed(bundle, encoders)
     return encoders
 
 

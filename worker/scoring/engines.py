@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from admodels.contract.bundle import Bundle, BundleError, canonical_json
+from admodels.contract.bundle import Bundle, canonical_json
 from admodels.runtime.runner import EngineError, Runner
-from worker.scoring.feeds import Encoded, Loaded, OutOfMemory, Prepared, isolated, own_inputs
+from worker.scoring.feeds import Encoded, Loaded, OutOfMemory, Prepared, check_fed, isolated, own_inputs
 from worker.scoring.parts import Part, parts
 
 
@@ -55,9 +55,7 @@ class Engines:
         }
         loaded_heads = [item for items in self._heads.values() for item in items]
         for item in loaded_heads:
-            for use in item.manifest.encoders:
-                if use.digest not in self._encoders:
-                    raise BundleError(f"bundle {item.bundle.label}: encoder {use.name}/{use.version} isn't loaded")
+            check_fed(item.bundle, {digest: encoder.bundle for digest, encoder in self._encoders.items()})
         everything = [*self._encoders.values(), *loaded_heads]
         self._texts = {item.bundle.digest: item.text for item in everything if item.text}
         self.sizes: list[tuple[int, int]] = sorted(
@@ -117,7 +115,7 @@ def _runner(item: Loaded, encoded: Encoded) -> Callable[[list[int]], list[Part]]
         feeds = encoded.feeds(item, rows)
         if item.manifest.image or item.manifest.text:
             feeds.update(own_inputs(item, encoded.batch, rows))
-        made = parts(item.manifest, item.runner.infer(feeds), len(rows))
+        made = parts(item.manifest, item.infer(feeds, len(rows)), len(rows))
         if any(part is None for part in made):
             raise EngineError("the engine gave what isn't a finite number in its range")
         return [part for part in made if part is not None]

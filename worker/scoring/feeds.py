@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from admodels.contract.bundle import Bundle
+from admodels.contract.bundle import Bundle, BundleError
 from admodels.contract.manifest import Manifest
 from admodels.contract.text import TextEncoder, pad
 from admodels.runtime.runner import EngineError, EngineMemoryError, Runner
@@ -51,6 +51,16 @@ class Loaded:
         """The bundle's manifest."""
         return self.bundle.manifest
 
+    def infer(self, feeds: Arrays, rows: int) -> Arrays:
+        """Run the engine on `rows` creatives. Raises EngineError where its outputs aren't those of the manifest."""
+        outputs = self.runner.infer(feeds)
+        for spec in self.manifest.outputs:
+            made = outputs.get(spec.name)
+            if made is None or not _has_shape(made.shape, (rows, *spec.shape[1:])):
+                told = "is missing" if made is None else f"has the shape {made.shape}"
+                raise EngineError(f"the engine's output {spec.name} {told}, its manifest says {spec.shape}")
+        return outputs
+
 
 class Encoded:
     """The shared encoders' outputs for one batch, made when a head first asks for them."""
@@ -87,7 +97,7 @@ class Encoded:
         missing = [row for row in range(len(self.batch)) if row not in done and self.batch[row].wanted]
 
         def run(part: list[int]) -> list[None]:
-            self._chunks[digest].append((part, encoder.runner.infer(own_inputs(encoder, self.batch, part))))
+            self._chunks[digest].append((part, encoder.infer(own_inputs(encoder, self.batch, part), len(part))))
             return [None] * len(part)
 
         outcomes = isolated(run, missing, self.out_of_memory)
@@ -123,6 +133,46 @@ def own_inputs(item: Loaded, batch: Sequence[Prepared], rows: Sequence[int]) -> 
             [batch[row].tokens[digest] for row in rows], length, text.max_tokens, item.text.pad_id
         )
     return feeds
+
+
+def check_fed(head: Bundle, encoders: Mapping[str, Bundle]) -> None:
+    """Whether every input of a head is fed, by itself or by encoders (by digest) that are there and give what it takes.
+
+    Raises BundleError: else every creative would fail, one by one.
+    """
+    where, manifest = f"bundle {head.label}", head.manifest
+    wanted = {spec.name: spec for spec in manifest.inputs}
+    fed = _own_names(manifest)
+    for use in manifest.encoders:
+        label = f"encoder {use.name}/{use.version}"
+        if use.digest not in encoders:
+            raise BundleError(f"{where}: {label} isn't loaded")
+        encoder = encoders[use.digest].manifest
+        made = {spec.name: spec for spec in encoder.outputs}
+        for source, target in use.outputs.items():
+            if source not in made:
+                raise BundleError(f"{where}: {label} has no output {source}; export the head again")
+            given, taken = made[source], wanted[target]
+            if given.dtype != taken.dtype or not _has_shape(given.shape, taken.shape):
+                raise BundleError(
+                    f"{where}: {label} gives {source} as {given.dtype} {given.shape}, the head takes {target} as "
+                    f"{taken.dtype} {taken.shape}; export the head again"
+                )
+        fed |= {*use.outputs.values(), *_own_names(encoder)}
+    for name in wanted:
+        if name not in fed:
+            raise BundleError(f"{where}: nothing feeds its input {name}; export the bundle again")
+
+
+def _own_names(manifest: Manifest) -> set[str]:
+    """The inputs that `own_inputs` makes."""
+    return {*(("image",) if manifest.image else ()), *(("input_ids", "attention_mask") if manifest.text else ())}
+
+
+def _has_shape(shape: Sequence[int | str], said: Sequence[int | str]) -> bool:
+    """Names stand for any size."""
+    same = zip(shape, said, strict=False)
+    return len(shape) == len(said) and all(a == b or isinstance(a, str) or isinstance(b, str) for a, b in same)
 
 
 def isolated(

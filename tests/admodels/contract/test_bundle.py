@@ -52,7 +52,9 @@ def test_the_digest_covers_what_decides_the_numbers_and_nothing_else(make: Calla
     digest = load_bundle(make()).digest
     assert load_bundle(make(metrics={"auc": 0.7}, training={"data": "x"})).digest == digest
     assert load_bundle(make(tolerances={"ctr": {"max_abs": 0.1}})).digest == digest
-    assert load_bundle(make(base_rate=0.02)).digest != digest
+    edges = {"ctr": [0.8, 1.2]}
+    assert load_bundle(make(bucket_edges=edges)).digest != digest
+    assert load_bundle(make(bucket_edges=edges, base_rate=0.02)).digest != load_bundle(make(bucket_edges=edges)).digest
     assert load_bundle(make(calibration={"ctr": {"kind": "platt", "a": 1.1}})).digest != digest
     assert load_bundle(make(precision="fp16")).digest != digest
 

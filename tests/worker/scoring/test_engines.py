@@ -26,8 +26,11 @@ def bundle(name: str, task: str, inputs: tuple[str, ...], outputs: tuple[str, ..
         task=task,  # type: ignore[arg-type]
         architecture=name,
         precision="fp32",
-        inputs=tuple(TensorSpec(name=item, dtype="float32", shape=("batch", 1)) for item in inputs),
-        outputs=tuple(TensorSpec(name=item, dtype="float32", shape=("batch",)) for item in outputs),
+        inputs=tuple(TensorSpec(name=item, dtype="float32", shape=("batch",)) for item in inputs),
+        outputs=tuple(
+            TensorSpec(name=item, dtype="float32", shape=("batch", 3) if item == "sentiment_logits" else ("batch",))
+            for item in outputs
+        ),
         files={"model.onnx": "0" * 64},
         **fields,
     )
@@ -251,6 +254,38 @@ def test_the_digest_of_a_head_moves_with_its_bundle_and_the_ocr() -> None:
 def test_a_missing_encoder_is_named() -> None:
     with pytest.raises(BundleError, match="encoder/1 isn't loaded"):
         Engines({"ctr": [CTR]}, {}, Runner, "ocr")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "told"),
+    [
+        ({"median": "features"}, ("features",), "encoder/1 has no output median"),
+        ({"mean": "features"}, ("features", "tokens"), "nothing feeds its input tokens"),
+        ({"mean": "features"}, ("features", "input_ids"), "nothing feeds its input input_ids"),
+    ],
+)
+def test_a_head_that_its_encoders_do_not_feed_is_refused_when_it_is_loaded(
+    outputs: dict[str, str], inputs: tuple[str, ...], told: str
+) -> None:
+    use = (EncoderUse(name="encoder", version="1", digest=ENCODER.digest, outputs=outputs),)
+    with pytest.raises(BundleError, match=told):
+        Rig(ctr=bundle("clicker", "ctr", inputs, ("ctr",), encoders=use))
+
+
+def test_a_head_that_takes_another_shape_than_its_encoder_gives_is_refused_when_it_is_loaded() -> None:
+    wide = CTR.manifest.model_copy(
+        update={"inputs": (TensorSpec(name="features", dtype="float32", shape=("batch", 4)),)}
+    )
+    with pytest.raises(BundleError, match=r"gives mean as float32 .* takes features as float32"):
+        Rig(ctr=Bundle(wide, {}, CTR.digest))
+
+
+def test_an_engine_with_other_outputs_than_its_manifest_says_fails_the_record_with_the_reason(rig: Rig) -> None:
+    said = CTR.manifest.model_copy(
+        update={"outputs": (*CTR.manifest.outputs, TensorSpec(name="attention", dtype="float32", shape=("batch",)))}
+    )
+    (scored,) = Rig(ctr=Bundle(said, {}, CTR.digest)).score(51)
+    assert "output attention is missing" in scored.errors["ctr"]
 
 
 @pytest.mark.parametrize(("value", "bucket"), [(0.0, "a0"), (0.0999, "a0"), (0.1, "a1"), (0.95, "a9"), (1.0, "a9")])
