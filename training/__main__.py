@@ -15,6 +15,7 @@ from training import synthetic
 from training.datasets.sample import BadRows
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_UNAVAILABLE = {"BundleError", "CheckpointError", "EngineError", "EngineMemoryError", "WeightsUnavailableError"}
 _SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Skip rows that can't be read, and count them.")
 
 
@@ -167,7 +168,7 @@ def main() -> None:
         sys.exit(0)
     # By name: the checkpoint's module needs torch, which a wrong option shouldn't wait for.
     except Exception as error:
-        unavailable = type(error).__name__ in {"BundleError", "CheckpointError"}
+        unavailable = type(error).__name__ in _UNAVAILABLE
         if not unavailable and not isinstance(error, (ValueError, OSError, FloatingPointError)):
             raise
         _say(f"adscore-train: {error}")

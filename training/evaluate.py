@@ -24,6 +24,7 @@ from training.predictor import Predictor
 from training.tasks import TASKS, Arrays, joined
 
 _BATCH = 16
+_NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 GENERATED, OBJECTS = "generated", "objects"
 GENERATED_ROWS, GENERATED_SEED = 800, 1
 NAMES = (GENERATED, *DATASETS)
@@ -41,7 +42,7 @@ def evaluate(
         parts.append(predictor.predict([sample for _, sample in batch]))
         _check(predictor, dataset, parts[0])
         # The pixels have done their work; a set's worth of them doesn't fit in memory.
-        rows += [Sample(s.id, s.image[:0], {}, s.labels, s.spans, s.extra) for _, s in batch]
+        rows += [Sample(s.id, _NO_PIXELS, {}, s.labels, s.spans, s.extra) for _, s in batch]
         numbers += [number for number, _ in batch]
     if not rows:
         raise DataError(f"{root} has no rows for {dataset}; --root names the set's own folder")
@@ -55,7 +56,8 @@ def evaluate(
         "metrics": _measure(predictor, dataset, rows, served),
     }
     lines = zip(numbers, rows, strict=True)
-    return report, [_prediction(n, at, row, served, predictor.labels) for at, (n, row) in enumerate(lines)]
+    judged = _judged(dataset, served)
+    return report, [_prediction(n, at, row, judged, predictor.labels) for at, (n, row) in enumerate(lines)]
 
 
 def _samples(
@@ -113,25 +115,27 @@ def _measure(predictor: Predictor | Baseline, dataset: str, rows: Sequence[Sampl
     return chosen.judge(served, labels, extras)
 
 
+def _judged(dataset: str, served: Arrays) -> Arrays:
+    """The outputs that the set asks for; of creatives every one that the model has."""
+    asked = DATASETS["creatives" if dataset == GENERATED else dataset].needs
+    return {name: served[name] for name in asked if name in served}
+
+
 def _prediction(
-    number: int, index: int, row: Sample, served: Arrays, labels: Mapping[str, tuple[str, ...]]
+    number: int, index: int, row: Sample, judged: Arrays, labels: Mapping[str, tuple[str, ...]]
 ) -> dict[str, Any]:  # fmt: skip
-    """The contract's line for one row: `row` or `id`, and whichever of its outputs the model has."""
+    """The contract's line for one row: `row` or `id`, and what the model says of each output that is judged."""
     found: dict[str, Any] = {"id": row.extra["name"]} if "fixations" in row.extra else {"row": number}
-    if "topics_logits" in served or "emotions_logits" in served:
-        for name, head in (("topics", "topics"), ("sentiments", "emotions")):
-            if f"{head}_logits" in served:
-                found[name] = _by_class(labels[head], expit(served[f"{head}_logits"][index].astype(np.float64)))
-    elif "sentiment_logits" in served and "ctr" not in served:
-        logits = served["sentiment_logits"][index].astype(np.float64)
-        found["scores"] = _by_class(labels["sentiment"], softmax(logits))
-    elif "keywords_logits" in served and "ctr" not in served:
-        found["scores"] = _by_class(labels["keywords"], expit(served["keywords_logits"][index].astype(np.float64)))
+    for name, head in (("topics", "topics"), ("sentiments", "emotions"), ("scores", "keywords")):
+        if f"{head}_logits" in judged:
+            found[name] = _by_class(labels[head], expit(judged[f"{head}_logits"][index].astype(np.float64)))
+    if "sentiment_logits" in judged:
+        found["scores"] = _by_class(labels["sentiment"], softmax(judged["sentiment_logits"][index].astype(np.float64)))
     for name in ("score", "ctr"):
-        if name in served:
-            found["score"] = float(served[name][index])
-    if "heatmap" in served:
-        found["heatmap"] = _packed(served["heatmap"][index])
+        if name in judged:
+            found["score"] = float(judged[name][index])
+    if "heatmap" in judged:
+        found["heatmap"] = _packed(judged["heatmap"][index])
     return found
 
 

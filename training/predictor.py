@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from admodels.checkpoint import load as load_checkpoint
-from admodels.contract.bundle import MANIFEST, load_bundle
+from admodels.contract.bundle import MANIFEST, BundleError, load_bundle
 from admodels.contract.manifest import Calibration, EncoderUse
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
 from training.batches import Batch
@@ -32,7 +32,8 @@ class Predictor:
     """Scores samples. `served` holds the calibration by output name; predictions are raw. `form`: what the head was
     trained to read; `labels`: its class names.
 
-    Raises CheckpointError or BundleError for a folder that is neither a run nor a bundle.
+    Raises CheckpointError or BundleError for a folder that is neither a run nor a bundle, BundleError where `models`
+    holds other encoders than those that the head was trained on.
     """
 
     def __init__(self, folder: Path, models: Path) -> None:
@@ -48,6 +49,12 @@ class Predictor:
         self._uses = (image, text)
         names = (_label(use) or name for use, name in zip(self._uses, SHARED, strict=True))
         self._encoders = SharedEncoders(models, *names)
+        for use, bundle in zip(self._uses, (self._encoders.image_bundle, self._encoders.text_bundle), strict=True):
+            if use is not None and use.digest != bundle.digest:
+                raise BundleError(
+                    f"{folder} was trained on {bundle.label} with digest {use.digest[:12]}, {models} holds "
+                    f"{bundle.digest[:12]}; restore that encoder or train the head again"
+                )
         self._objects = ObjectVectors(self._encoders)
         self.side = self._encoders.side
         self._grey: dict[str, NDArray[np.float32]] | None = None
