@@ -100,6 +100,8 @@ def build_engine(
         told = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
         raise EngineError(f"TensorRT can't read the graph: {told[:500]}")
     config = _made(builder.create_builder_config(), "a configuration", log)
+    # The graph says each type, and TF32 is none of them: ten bits of mantissa are coarser than bundles promise.
+    config.clear_flag(trt.BuilderFlag.TF32)
     _aim(trt, config, options)
     if options.workspace_mib:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib * MIB)

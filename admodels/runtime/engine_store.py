@@ -22,7 +22,8 @@ from admodels.contract.bundle import ENGINES, MODEL, Bundle
 from admodels.runtime.runner import EngineError
 
 PLAN, DIGESTS, TIMINGS = "engine.plan", "engine.json", "timing.cache"
-FORMAT = 1
+FORMAT = 2
+"""Counted up when engines are built otherwise from the same graph, so that older ones are built again."""
 MAX_DIGESTS_BYTES = 64 * 1024
 
 

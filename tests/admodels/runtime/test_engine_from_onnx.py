@@ -94,6 +94,21 @@ def test_options_reach_the_builder(trt: Any) -> None:
     assert engine.plan
 
 
+def test_fp32_is_multiplied_in_fp32(trt: Any) -> None:
+    configs = []
+
+    class Builder(trt.Builder):  # type: ignore[misc, name-defined]  # the base class comes with the module
+        def create_builder_config(self) -> Any:
+            configs.append(super().create_builder_config())
+            return configs[-1]
+
+    watched = ModuleType("tensorrt_rtx")
+    watched.__dict__.update({**vars(trt), "Builder": Builder})
+    assert trt.Builder(tensorrt_module.logger(trt)).create_builder_config().get_flag(trt.BuilderFlag.TF32), "by default"
+    assert small(watched).plan
+    assert not configs[0].get_flag(trt.BuilderFlag.TF32)
+
+
 def test_a_range_is_checked() -> None:
     with pytest.raises(ValueError, match="least"):
         Range(2, 1, 4)
