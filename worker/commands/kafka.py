@@ -90,14 +90,18 @@ def admin(kafka: Kafka) -> Iterator[KafkaAdminClient]:
 
 
 @contextmanager
-def producer(kafka: Kafka) -> Iterator[KafkaProducer]:
-    """A producer that waits for all replicas; its partitioner is murmur2 over the key's bytes, as every writer's."""
+def producer(kafka: Kafka, *, idempotent: bool = True) -> Iterator[KafkaProducer]:
+    """A producer that waits for all replicas; its partitioner is murmur2 over the key's bytes, as every writer's.
+
+    idempotent: one record that the broker refuses ends kafka-python's idempotent producer for all that come behind it.
+    """
     from kafka import KafkaProducer
 
     with _quiet():
         client = KafkaProducer(
             **kafka_client_config(kafka),
             acks="all",
+            enable_idempotence=idempotent,
             linger_ms=5,
             batch_size=256 * 1024,
             max_request_size=MAX_REQUEST_BYTES,

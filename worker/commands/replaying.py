@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import click
 import orjson
 
-from worker.commands import dlq, kafka, reading, redis
+from worker.commands import dlq, kafka, present, reading, redis
 from worker.delivery.dead_letters import PREFIX
 from worker.settings import Settings
 from worker.types import Headers, Record
@@ -46,17 +48,20 @@ def replay(settings: Settings, wanted: Wanted, *, dry_run: bool) -> Done:
     done = Done()
     topic = settings.kafka.dlq_topic
     with _memory(settings, topic) as memory, kafka.consumer(settings.kafka) as client:
-        chosen = _chosen(reading.read(client, *reading.span(client, topic)), wanted, memory.holds, done)
+        records = reading.read(client, *reading.span(client, topic))
+        chosen = _chosen(records, wanted, memory.holds, _partitions(client), done)
         if dry_run:
-            for record in chosen:
+            for record, _ in chosen:
                 done.sent += 1
                 click.echo(orjson.dumps(dlq.summary(record)))
             return done
-        with kafka.producer(settings.kafka) as producer:
-            for record in _paced(chosen, wanted.rate):
-                sent = _send(producer, record)
-                done.sent, done.failed = done.sent + sent, done.failed + (not sent)
-                if sent:
+        with kafka.producer(settings.kafka, idempotent=False) as producer:
+            for record, place in _paced(chosen, wanted.rate):
+                refusal = _send(producer, record, place)
+                if refusal:
+                    _tell(record, refusal, done)
+                else:
+                    done.sent += 1
                     memory.add(record)
     return done
 
@@ -69,9 +74,25 @@ def original(record: Record) -> Headers:
     return (*kept, (REPLAYS, str(count).encode()))
 
 
+class _NowhereError(Exception):
+    """This dead letter can't go back to where it came from; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a dead letter came from. partition None: its key decides."""
+
+    topic: str
+    partition: int | None
+
+
 def _chosen(
-    records: Iterator[Record], wanted: Wanted, sent_before: Callable[[Record], bool], done: Done
-) -> Iterator[Record]:
+    records: Iterator[Record],
+    wanted: Wanted,
+    sent_before: Callable[[Record], bool],
+    partitions: Callable[[str], Set[int]],
+    done: Done,
+) -> Iterator[tuple[Record, _Place]]:
     taken = 0
     for record in records:
         headers = kafka.text_headers(record.headers)
@@ -79,53 +100,80 @@ def _chosen(
             continue
         if not wanted.again and sent_before(record):
             done.before += 1
-        elif PREFIX + "truncated" in headers:
+            continue
+        if PREFIX + "truncated" in headers:
             done.truncated += 1
-        elif PREFIX + "topic" not in headers:
-            click.echo(f"{_place(record)}: names no topic that it came from", err=True)
-            done.failed += 1
-        else:
-            yield record
-            taken += 1
-            if taken == wanted.limit:
-                return
+            continue
+        try:
+            place = _came_from(record, headers, partitions)
+        except _NowhereError as error:
+            _tell(record, str(error), done)
+            continue
+        yield record, place
+        taken += 1
+        if taken == wanted.limit:
+            return
 
 
-def _paced(records: Iterator[Record], rate: float | None) -> Iterator[Record]:
+def _came_from(record: Record, headers: Mapping[str, str], partitions: Callable[[str], Set[int]]) -> _Place:
+    """Raises _NowhereError. Whoever may write to the dead letters may have written these headers."""
+    topic = headers.get(PREFIX + "topic")
+    if not topic:
+        raise _NowhereError("names no topic that it came from")
+    known = partitions(topic)
+    if not known:
+        raise _NowhereError(f"came from {present.plain(topic)}, and there is no such topic")
+    if record.key is not None:
+        return _Place(topic, None)
+    # A record without a key stays on the partition that it came from; every other is placed by its key.
+    named = headers.get(PREFIX + "partition", "")
+    partition = int(named) if re.fullmatch(r"\d{1,9}", named, re.ASCII) else None
+    if partition not in known:
+        raise _NowhereError(f"has no key, and {topic} has no partition {present.plain(named) or 'that it names'}")
+    return _Place(topic, partition)
+
+
+def _partitions(client: Any) -> Callable[[str], Set[int]]:
+    """A topic's partitions, none where there is no such topic; each topic is asked for once."""
+    return cache(lambda topic: frozenset(client.partitions_for_topic(topic) or ()))
+
+
+def _paced(chosen: Iterator[tuple[Record, _Place]], rate: float | None) -> Iterator[tuple[Record, _Place]]:
     due = time.monotonic()
-    for record in records:
+    for each in chosen:
         if rate:
             time.sleep(max(0.0, due - time.monotonic()))
             due = max(due, time.monotonic()) + 1 / rate
-        yield record
+        yield each
 
 
-def _send(producer: Any, record: Record) -> bool:
-    from kafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+def _send(producer: Any, record: Record, place: _Place) -> str | None:
+    """None when it is acknowledged, or why the broker refuses this record. Raises KafkaError for any other failure."""
+    from kafka import errors
 
-    headers = kafka.text_headers(record.headers)
-    written_ms = dlq.received_ms(headers)
-    topic = headers[PREFIX + "topic"]
-    # A record without a key stays on the partition that it came from; every other is placed by its key.
-    partition = int(headers[PREFIX + "partition"]) if record.key is None else None
+    written_ms = dlq.received_ms(kafka.text_headers(record.headers))
     try:
         kafka.send(
             producer,
-            topic,
+            place.topic,
             record.key,
             record.value,
             original(record),
-            partition=partition,
+            partition=place.partition,
             timestamp_ms=written_ms if written_ms is not None and written_ms >= 0 else None,
         ).get(timeout=2 * kafka.REQUEST_TIMEOUT_MS / 1000)
-    except (MessageSizeTooLargeError, RecordListTooLargeError):
-        click.echo(f"{_place(record)}: larger than {topic} takes", err=True)
-        return False
-    return True
+    except (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError):
+        return f"larger than {place.topic} takes"
+    except errors.InvalidTimestampError:
+        return f"{place.topic} does not take its timestamp"
+    except (errors.InvalidTopicError, errors.TopicAuthorizationFailedError, errors.InvalidRecordError) as error:
+        return f"{place.topic} does not take it: {type(error).__name__.removesuffix('Error')}"
+    return None
 
 
-def _place(record: Record) -> str:
-    return f"{record.origin.partition}:{record.origin.offset}"
+def _tell(record: Record, reason: str, done: Done) -> None:
+    click.echo(f"{record.origin.partition}:{record.origin.offset}: {reason}", err=True)
+    done.failed += 1
 
 
 class _Memory:

@@ -128,6 +128,37 @@ def test_replay_needs_redis_for_its_memory(adscore: Callable[..., Any], topics: 
     assert on_input(topics) == []
 
 
+def test_a_dead_letter_that_can_go_nowhere_does_not_keep_those_behind_it(
+    adscore: Callable[..., Any], make_topics: Callable[[int], Any]
+) -> None:
+    topics = make_topics(1)
+    settings = settings_of(topics)
+    came_from = ("adscore_dlq_topic", topics.input.encode())
+    to_partition = "adscore_dlq_partition"
+    odd: list[tuple[bytes | None, Headers]] = [
+        (None, (came_from,)),
+        (None, (came_from, (to_partition, b"x"))),
+        (None, (came_from, (to_partition, b"77"))),
+        (b"k", (("adscore_dlq_topic", b"bad topic!"),)),
+        (b"k", (("adscore_dlq_topic", b"not.there"),)),
+        (b"k", (("adscore_dlq_topic", None),)),
+        (b"k", (("adscore_dlq_topic", b"__consumer_offsets"),)),
+        (b"k", (came_from, ("adscore_dlq_timestamp", b"9" * 17))),
+    ]
+    with kafka.producer(settings.kafka) as producer:
+        for key, headers in odd:
+            kafka.send(producer, topics.dlq, key, b"{}", headers)
+        producer.flush()
+    fill(topics, [Code.BAD_IMAGE])
+    ran = adscore("dlq", "replay", "--dry-run", env=topics.env)
+    assert ran.status == 1
+    assert 2 <= ran.out.count("\n") <= 3  # the timestamp, and Kafka's own topic once it is there, the broker refuses
+    ran = adscore("dlq", "replay", env=topics.env)
+    assert (ran.status, "1 sent, 0 sent before, 0 truncated, 8 failed" in ran.err) == (1, True), ran.err
+    assert [line.split(": ")[0] for line in ran.err.splitlines()[:8]] == [f"0:{offset}" for offset in range(8)]
+    assert [record.key for record in on_input(topics)] == [b"cr-0"]
+
+
 @pytest.mark.parametrize(
     ("before", "after"), [(None, b"1"), (b"1", b"2"), (b"41", b"42"), (b"x", b"1"), (b"-3", b"1"), (b"9" * 50, b"1")]
 )
