@@ -67,8 +67,9 @@ def metric_of(
     """
     if "heatmap" in served and name in ("cc", "nss", "kl", "sim", "auc_judd"):
         seen = zip(served["heatmap"], extras, strict=True)
-        each = np.array([judging.gaze({"heatmap": heat[None]}, {}, [extra])[name] for heat, extra in seen])
-        return lambda rows: float(each[rows].mean())
+        found = [judging.gaze({"heatmap": heat[None]}, {}, [extra]) for heat, extra in seen]
+        each = np.array([one.get(name, np.nan) for one in found])
+        return lambda rows: _mean_of_known(each[rows])
     if name == "auc/mean6" and "keywords_logits" in served:
         columns = [GENRES.index(genre) for genre in JUDGED]
         truth, score = labels["keywords"][:, columns] > 0.5, served["keywords_logits"][:, columns].astype(np.float64)
@@ -83,6 +84,11 @@ def metric_of(
         return judge(own, known, [extras[row] for row in rows]).get(name, float("nan"))
 
     return judged
+
+
+def _mean_of_known(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def pairs_by_row(

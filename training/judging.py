@@ -44,6 +44,8 @@ def genres(served: Arrays, labels: Arrays, _: Extras) -> dict[str, float]:
 def polarity(served: Arrays, labels: Arrays, _: Extras) -> dict[str, float]:
     """accuracy, macro_f1, log_loss."""
     known = labels["sentiment"] >= 0
+    if not known.any():
+        return {}
     truth, logits = labels["sentiment"][known], served["sentiment_logits"][known].astype(np.float64)
     best, chosen = logits.argmax(1), softmax(logits, 1)[np.arange(len(truth)), truth]
     found = {"accuracy": measures.accuracy(truth, best), "macro_f1": measures.macro_f1(truth, best)}
@@ -56,6 +58,8 @@ def ads(served: Arrays, labels: Arrays, _: Extras) -> dict[str, float]:
     for task, kind, output in (("topic", "topics", "topics_logits"), ("sentiment", "sentiments", "emotions_logits")):
         if kind in labels and output in served:
             known = np.isfinite(labels[kind]).all(1)
+            if not known.any():
+                continue
             p = expit(served[output][known].astype(np.float64))
             found |= {f"{task}/{k}": v for k, v in measures.multi_label(labels[kind][known] > 0.5, p).items()}
     if "topic" in labels and "topics_logits" in served and (agreed := labels["topic"] >= 0).any():
@@ -67,17 +71,19 @@ def ads(served: Arrays, labels: Arrays, _: Extras) -> dict[str, float]:
 def appeal(served: Arrays, labels: Arrays, _: Extras) -> dict[str, float]:
     """pearson, spearman, mae, rmse of the score."""
     known = np.isfinite(labels["score"])
+    if not known.any():
+        return {}
     truth, score = labels["score"][known].astype(np.float64), served["score"][known].astype(np.float64)
     found = {"pearson": measures.pearson(truth, score), "spearman": measures.spearman(truth, score)}
     return found | {"mae": measures.mae(truth, score), "rmse": measures.rmse(truth, score)}
 
 
 def gaze(served: Arrays, _: Arrays, extras: Extras) -> dict[str, float]:
-    """Means over the pictures with fixations of cc, nss, kl, sim, auc_judd at JUDGED_HEIGHT × JUDGED_WIDTH."""
+    """Means of cc, nss, kl, sim, auc_judd at JUDGED_HEIGHT × JUDGED_WIDTH over the pictures with a fixation inside."""
     sums: dict[str, list[float]] = defaultdict(list)
     for extra, heatmap in zip(extras, served["heatmap"], strict=True):
         points = extra.get("fixations")
-        if points is None or not len(points):
+        if points is None or not ((points >= 0) & (points < 1)).all(1).any():
             continue
         truth = density(points, JUDGED_HEIGHT, JUDGED_WIDTH, JUDGED_WIDTH / JUDGED_HEIGHT).astype(np.float64)
         predicted = resize(heatmap, JUDGED_HEIGHT, JUDGED_WIDTH).astype(np.float64)
@@ -89,6 +95,8 @@ def gaze(served: Arrays, _: Arrays, extras: Extras) -> dict[str, float]:
 def clicks(served: Arrays, labels: Arrays, extras: Extras) -> dict[str, float]:
     """pair_accuracy within tests, and ctr/log_loss, auc, brier, ece, pcoc per impression."""
     known = np.isfinite(labels["impressions"]) & (labels["impressions"] > 0)
+    if not known.any():
+        return {}
     seen, clicked, p = labels["impressions"][known], labels["clicks"][known], served["ctr"][known]
     tests = [extra for extra, keep in zip(extras, known, strict=True) if keep]
     found = {"pair_accuracy": pair_accuracy(tests, seen, clicked, p)}

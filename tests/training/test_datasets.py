@@ -8,7 +8,7 @@ import pytest
 from training.creatives.vocabulary import label_sets
 from training.datasets import generated, osie
 from training.datasets.entities import ENTITIES, UNLABELLED
-from training.datasets.sample import DataError
+from training.datasets.sample import BadRows, DataError
 from training.encoders import MODELS, SharedEncoders
 from training.features import Features, cached, columns
 
@@ -39,10 +39,20 @@ def test_a_folder_without_photographs_names_the_option(tmp_path):
         osie.photographs(tmp_path)
 
 
-def test_a_broken_fixation_names_file_and_line(photo_root, tmp_path):
-    (tmp_path / "images").symlink_to(photo_root / "images")
-    (tmp_path / "fixations.csv.gz").write_bytes(gzip.compress(b"image,x,y\np00.webp,1,2\np00.webp,left,2\n"))
-    with pytest.raises(DataError, match=r"fixations\.csv\.gz, line 3"):
+@pytest.mark.parametrize("cell", ["left", "nan", "inf", "1e300"])
+def test_a_broken_fixation_names_file_and_row(cell, tmp_path):
+    lines = f"image,x,y\np00.webp,1,2\np00.webp,{cell},2\np00.webp,3,4\n"
+    (tmp_path / "fixations.csv.gz").write_bytes(gzip.compress(lines.encode()))
+    with pytest.raises(DataError, match=rf"fixations\.csv\.gz, row 1: x is '{cell}', not a number"):
+        osie.fixations(tmp_path)
+    bad = BadRows(skip=True)
+    assert osie.fixations(tmp_path, bad)["p00"].tolist() == [[1, 2], [3, 4]]
+    assert bad.count == 1
+
+
+def test_fixations_that_were_cut_off_are_an_error(tmp_path):
+    (tmp_path / "fixations.csv.gz").write_bytes(gzip.compress(b"image,x,y\np00.webp,1,2\n")[:-12])
+    with pytest.raises(DataError, match=r"fixations\.csv\.gz can't be read \(EOFError\)"):
         osie.fixations(tmp_path)
 
 

@@ -93,3 +93,7 @@ def test_heatmap_metrics_are_means_over_the_drawn_pictures():
     metric = metric_of("cc", judging.gaze, served, {}, extras)
     each = [judging.gaze({"heatmap": served["heatmap"][[n]]}, {}, [extras[n]])["cc"] for n in range(3)]
     assert metric(np.array([0, 0, 2])) == pytest.approx((2 * each[0] + each[2]) / 3)
+    extras[1] = {}
+    metric = metric_of("cc", judging.gaze, served, {}, extras)
+    assert metric(np.array([0, 1, 2])) == pytest.approx((each[0] + each[2]) / 2)
+    assert np.isnan(metric(np.array([1])))

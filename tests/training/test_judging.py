@@ -156,6 +156,19 @@ def test_heatmap_metrics_are_what_their_definitions_say(rng):
     assert found["auc_judd"] == pytest.approx(sk.roc_auc_score(seen.ravel(), q.ravel()))
 
 
+def test_what_rows_allow_no_value_for_is_left_out():
+    heatmaps = np.ones((2, 8, 8), np.float32)
+    outside, inside = ({"fixations": np.array([[x, 0.5]], np.float32)} for x in (2.0, 0.5))
+    assert judging.gaze({"heatmap": heatmaps[:1]}, {}, [outside]) == {}
+    both = judging.gaze({"heatmap": heatmaps}, {}, [outside, inside])
+    assert both == judging.gaze({"heatmap": heatmaps[1:]}, {}, [inside])
+    assert judging.polarity({"sentiment_logits": np.zeros((2, 3))}, {"sentiment": np.array([-1, -1])}, []) == {}
+    assert judging.appeal({"score": np.zeros(2)}, {"score": np.full(2, np.nan)}, []) == {}
+    assert judging.ads({"topics_logits": np.zeros((2, 3))}, {"topics": np.full((2, 3), np.nan)}, []) == {}
+    unseen = {"impressions": np.zeros(2), "clicks": np.zeros(2)}
+    assert judging.clicks({"ctr": np.array([0.1, 0.2])}, unseen, [{"test": "a", "headline": "x"}] * 2) == {}
+
+
 def test_own_creatives_are_judged_by_whatever_both_sides_have(rng):
     served = {"score": rng.random(4), "sentiment_logits": rng.normal(size=(4, 3))}
     found = judging.whatever(served, {"score": rng.random(4), "ctr": rng.random(4)}, [{}] * 4)

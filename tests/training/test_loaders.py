@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +217,11 @@ def test_own_creatives_may_have_any_subset_of_labels(root):
         ({"keywords": ["nothing"]}, "keyword 'nothing' is none of"),
         ({"image": "images/0.png", "fixations": [1, 2]}, r"fixations must be \[\[x, y\]"),
         ({"image": "/etc/passwd"}, "no path inside"),
+        ({"image": "a\0b.png"}, "no path inside"),
+        ({"impressions": 10.5, "clicks": 2.5}, "impressions is '10.5', not a whole number"),
+        ({"impressions": 10, "clicks": 2.5}, "clicks is '2.5', not a whole number"),
+        ({"image": "images/0.png", "fixations": [[1e300, 2]]}, r"fixations must be \[\[x, y\]"),
+        ({"headline": "\ud800"}, "lone surrogate"),
     ],
 )
 def test_own_creatives_say_what_is_wrong(root, row, said):
@@ -224,12 +231,48 @@ def test_own_creatives_say_what_is_wrong(root, row, said):
 
 
 def test_own_creatives_of_broken_json_are_named(root):
-    write(root / "creatives.jsonl", '{"headline": "x"}', "{", "[]")
+    write(root / "creatives.jsonl", '{"headline": "x"}', "{", "[]", "[" * 200_000, "1" * 5_000)
     with pytest.raises(DataError, match="row 1: no JSON"):
         read(own.creatives, root)
-    bad = BadRows(skip=True)
-    assert len(list(own.creatives(root, bad))) == 1
-    assert bad.count == 2
+    told: list[str] = []
+    assert len(list(own.creatives(root, BadRows(skip=True, report=told.append)))) == 1
+    assert [line.split(": ")[1].rsplit(", ")[1] for line in told] == ["row 1", "row 2", "row 3", "row 4"]
+
+
+def test_lines_end_at_line_ends_alone(root):
+    """U+2028 and U+0085 end a line for str.splitlines, and stand in people's texts."""
+    texts = ["one\u2028two", "three\u0085four"]
+    write(root / "creatives.jsonl", *(json.dumps({"body": text}, ensure_ascii=False) + "\r" for text in texts))
+    assert [row.fields["body"] for row in read(own.creatives, root)] == texts
+    header = "index\t#1 Label\t#2 ImageID\t#3 String\t#3 String"
+    write(root / "train.tsv", header, f"0\t2\t0.png\t{texts[0]} $T$\tAda", f"1\t0\t1.png\t{texts[1]} $T$\tBob")
+    assert [row.fields["body"] for row in read(tweets.targets, root)] == [f"{texts[0]} Ada", f"{texts[1]} Bob"]
+
+
+def test_a_row_of_more_cells_than_columns_says_so(root):
+    write(root / "creatives.csv", "headline,score", "Now, or never,0.5", "Later,0.5")
+    with pytest.raises(DataError, match=r"creatives\.csv, row 0: more cells than columns; quote the commas"):
+        read(own.creatives, root)
+    assert [row.row for row in own.creatives(root, BadRows(skip=True))] == [1]
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed"])
+def test_a_broken_archive_is_named(harm, root):
+    name, header, good = GOOD["upworthy_ctr"]
+    whole = bytearray(gzip.compress("\n".join([header, *[good] * 50]).encode()))
+    if harm == "changed":
+        whole[10] = 0xFF  # no kind of block
+    (root / name).write_bytes(whole[:-20] if harm == "cut" else whole)
+    with pytest.raises(DataError, match=r"packages\.csv\.gz can't be read"):
+        read(DATASETS["upworthy_ctr"].records, root)
+
+
+def test_a_picture_of_too_many_pixels_is_a_bad_row(rows, root):
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0), b"IDAT": b"", b"IEND": b""}
+    packed = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks.items()]
+    (root / "images" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    with pytest.raises(DataError, match=r"1\.png \(row 0\) can't be read as an image \(DecompressionBombError\)"):
+        rows("mm_tweet_sentiment")[0].sample(8)
 
 
 @pytest.mark.data

@@ -23,7 +23,7 @@ def infographics(root: Path, bad: BadRows) -> Iterator[Record]:
     points: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for index, row in tables.rows(table, ("image", "x", "y")):
         with bad.row():
-            place = (tables.number(table, index, row, "x"), tables.number(table, index, row, "y"))
+            place = (tables.pixel(table, index, row, "x"), tables.pixel(table, index, row, "y"))
             points[row["image"]].append(place)
     for number, (name, clicks) in enumerate(points.items()):
         with bad.row():

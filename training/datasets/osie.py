@@ -9,9 +9,7 @@ Of the photographs that validation.txt doesn't list, every ninth is for tuning (
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import gzip
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from admodels.contract import preprocess
+from training.datasets import tables
 from training.datasets.sample import BadRows, DataError, Record, Sample, open_rgb
 from training.datasets.splits import HELD_OUT
 from training.datasets.viewed import SALIENCY_SIDE, viewed
@@ -49,25 +48,20 @@ def photographs(root: Path, split: Split | None = None) -> list[Path]:
             return found
 
 
-def fixations(root: Path) -> dict[str, NDArray[np.float32]]:
-    """Fixations by the photograph's name without suffix: N×2 (x, y) in pixels."""
-    table = root / "fixations.csv.gz"
+def fixations(root: Path, bad: BadRows | None = None) -> dict[str, NDArray[np.float32]]:
+    """Fixations by the photograph's name without suffix: N×2 (x, y) in pixels. Raises DataError."""
+    table, bad = root / "fixations.csv.gz", bad or BadRows()
     points: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    try:
-        with gzip.open(table, "rt", encoding="utf-8", newline="") as lines:
-            for number, row in enumerate(csv.DictReader(lines), start=2):
-                try:
-                    points[Path(row["image"]).stem].append((float(row["x"]), float(row["y"])))
-                except (KeyError, TypeError, ValueError) as error:
-                    raise DataError(f"{table}, line {number}: needs image, x and y as numbers") from error
-    except OSError as error:
-        raise DataError(f"{table} can't be read ({error}): --root names the folder that holds it") from error
+    for index, row in tables.rows(table, ("image", "x", "y")):
+        with bad.row():
+            place = (tables.pixel(table, index, row, "x"), tables.pixel(table, index, row, "y"))
+            points[Path(row["image"]).stem].append(place)
     return {name: np.array(found, np.float32) for name, found in points.items()}
 
 
 def records(root: Path, bad: BadRows) -> Iterator[Record]:
     """Every photograph with its fixations, sorted by name; those of validation.txt are held out."""
-    points = fixations(root)
+    points = fixations(root, bad)
     held_out = {path.name for path in photographs(root, "validation")} if (root / "validation.txt").exists() else set()
     for number, path in enumerate(photographs(root)):
         with bad.row():

@@ -48,6 +48,8 @@ def creatives(root: Path, bad: BadRows) -> Iterator[Record]:
     for index, raw in lines:
         with bad.row():
             row = {name: _plain(value) for name, value in raw.items() if value not in (None, "")}
+            if None in raw:
+                raise DataError(f"{table}, row {index}: more cells than columns; quote the commas inside a cell")
             if unknown := sorted(set(row) - known):
                 raise DataError(f"{table}, row {index}: unknown {unknown[0]!r}; there are {', '.join(sorted(known))}")
             yield _record(root, table, index, row)
@@ -95,12 +97,12 @@ def _looks(
 
 def _points(table: Path, index: int, cell: str) -> np.ndarray:
     try:
-        points = np.array(json.loads(cell), np.float32)
-    except (ValueError, TypeError) as error:
+        points = np.array(json.loads(cell), np.float64)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{table}, row {index}: fixations are no JSON list of [x, y]; mend it") from error
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+    if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) <= tables.FARTHEST).all():
         raise DataError(f"{table}, row {index}: fixations must be [[x, y], …] in pixels; mend it")
-    return points
+    return points.astype(np.float32)
 
 
 def _keywords(table: Path, index: int, cell: str) -> np.ndarray:
@@ -111,13 +113,10 @@ def _keywords(table: Path, index: int, cell: str) -> np.ndarray:
 
 
 def _objects(table: Path, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    lines = [line for line in tables.text(table).splitlines() if line.strip()]
+    lines = [line for line in tables.lines(table) if line.strip()]
     for index, line in enumerate(lines):
         with bad.row():
-            try:
-                found = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{table}, row {index}: no JSON ({error.msg}); one object per line") from error
+            found = tables.parsed(f"{table}, row {index}", line, "one object per line")
             if not isinstance(found, dict):
                 raise DataError(f"{table}, row {index}: a {type(found).__name__}, not an object; one object per line")
             yield index, found

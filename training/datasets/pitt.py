@@ -6,7 +6,6 @@ Two layouts: `words`, ../shared/data/pitt_ads_text (one table, no pixels), and `
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,10 +72,7 @@ def _votes(root: Path, name: str) -> Mapping[str, Any]:
 
 
 def _parsed(where: str, text: str) -> Any:
-    try:
-        return json.loads(text or "[]")
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: no JSON ({error.msg}); mend it") from error
+    return tables.parsed(where, text or "[]", "mend it")
 
 
 def _flat(where: str, votes: object) -> list[str]:

@@ -6,13 +6,19 @@ import csv
 import difflib
 import gzip
 import io
+import json
 import math
+import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from training.datasets.sample import DataError
 
 Row = Mapping[str, str]
+FARTHEST = 1e6
+"""Pixels."""
 
 
 def rows(table: Path, needs: Sequence[str], *, delimiter: str = ",") -> Iterator[tuple[int, Row]]:
@@ -33,11 +39,33 @@ def text(table: Path) -> str:
     try:
         raw = table.read_bytes()
         return (gzip.decompress(raw) if table.suffix == ".gz" else raw).decode("utf-8-sig")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or type(error).__name__
         raise DataError(f"{table} can't be read ({why}): --root names the set's own folder") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{table} is no UTF-8 (byte {error.start}): convert it") from error
+
+
+def lines(table: Path) -> list[str]:
+    """The lines of a text file. Raises DataError as `text` does.
+
+    Not by str.splitlines: a tweet may hold U+2028 or U+0085, which end a line there and nowhere else.
+    """
+    found = re.split("\r\n|[\r\n]", text(table))
+    return found if found[-1] else found[:-1]
+
+
+def parsed(where: str, text: str, mend: str) -> Any:
+    """JSON. Raises DataError, with the mend: also for nesting that nobody means and characters that are none."""
+    try:
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: half a character (a lone surrogate); mend it") from error
+    except (ValueError, RecursionError) as error:
+        why = getattr(error, "msg", type(error).__name__)
+        raise DataError(f"{where}: no JSON ({why}); {mend}") from error
+    return found
 
 
 def first_of(root: Path, *names: str) -> Path:
@@ -67,17 +95,24 @@ def choice(table: Path, index: int, row: Row, name: str, allowed: Sequence[str])
 
 def clicked(table: Path, index: int, row: Row) -> tuple[float, float]:
     """(impressions, clicks): whole counts, no more clicks than impressions. Raises DataError."""
-    impressions = number(table, index, row, "impressions", 0)
-    clicks = number(table, index, row, "clicks", 0)
+    impressions, clicks = (number(table, index, row, name, 0) for name in ("impressions", "clicks"))
+    for name, value in (("impressions", impressions), ("clicks", clicks)):
+        if not value.is_integer():
+            raise DataError(f"{table}, row {index}: {name} is {_shown(row, name)}, not a whole number; mend it")
     if clicks > impressions:
         raise DataError(f"{table}, row {index}: {clicks:g} clicks of {impressions:g} impressions; mend the counts")
     return impressions, clicks
 
 
+def pixel(table: Path, index: int, row: Row, name: str) -> float:
+    """A coordinate in pixels; it may lie outside the picture. Raises DataError."""
+    return number(table, index, row, name, -FARTHEST, FARTHEST)
+
+
 def picture(root: Path, table: Path, index: int, name: str) -> Path:
     """A picture named by a table: a relative path inside `root`. Raises DataError for another."""
     path = Path(name)
-    if not name or path.is_absolute() or ".." in path.parts:
+    if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
         raise DataError(f"{table}, row {index}: the image is {name!r}, no path inside the table's folder; mend it")
     return root / path
 

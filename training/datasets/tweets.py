@@ -38,8 +38,7 @@ def targets(root: Path, bad: BadRows) -> Iterator[Record]:
     folder = next((path for path in sorted(root.glob("*images")) if path.is_dir()), root / "images")
     number = 0
     for table in found:
-        lines = tables.text(table).splitlines()
-        cells = [line.split("\t") for line in lines]
+        cells = [line.split("\t") for line in tables.lines(table)]
         negative = any(len(row) == 5 and row[1] == "-1" for row in cells)
         for index, row in enumerate(cells[1:]):
             with bad.row():
