@@ -56,3 +56,20 @@ def test_the_papers_sizes(trt: Any, results: Any, name: str, precision: str) -> 
     report = verify_source(f"paper:{name}", None, MODELS, precision=precision, backends=("tensorrt",))
     results.note("paper_parity", **{f"{name}/{precision}": report.as_json()})
     assert report.ok
+
+
+def test_ocr_reads_on_the_gpu_as_on_the_cpu(results: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rapidocr")
+    from benchmarks.ocr_recall import generated, grey
+    from worker.intake import ocr_rapidocr
+
+    if not ocr_rapidocr.on_gpu():
+        pytest.skip("this ONNX Runtime is not the one for CUDA (onnxruntime-gpu)")
+    pictures = [grey(2)(image) for image, *_ in generated(8, 7)]
+    there = [ocr_rapidocr.Reader(60).read(picture) for picture in pictures]
+    monkeypatch.setattr(ocr_rapidocr, "on_gpu", lambda: False)
+    here = [ocr_rapidocr.Reader(60).read(picture) for picture in pictures]
+    words = [[word[0] for word in found] for found in here]
+    same = sum(found == [word[0] for word in other] for found, other in zip(words, there, strict=True))
+    results.note("ocr", pictures=len(pictures), the_same_words=same)
+    assert same >= len(pictures) - 1, "a letter may tip where two are as likely"

@@ -23,16 +23,18 @@ from worker.intake.text_boxes import Rectangle
 
 DETECTOR, RECOGNISER = "PP-OCRv6_det_small", "PP-OCRv6_rec_small"
 DETECT_SIDE = 960
-"""The long side at which lines are looked for; they are read from the whole picture."""
 _STRIDE = 32
 _INSTALL = "pip install 'adscore[rapidocr]', or set ADSCORE_OCR__ENGINE=pytesseract"
 
 
 class Reader:
-    """Both models, loaded once; on the GPU where ONNX Runtime can use one. Raises OcrMissingError with the mend."""
+    """Both models, loaded once; on the GPU where ONNX Runtime can use one. Raises OcrMissingError with the mend.
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    side: the long side at which lines are looked for; they are read from the whole picture.
+    """
+
+    def __init__(self, seconds: float, side: int = DETECT_SIDE) -> None:
+        self._seconds, self._side = seconds, side
         gpu = on_gpu()
         files = {name: _model(name) for name in (DETECTOR, RECOGNISER)}
         self._detector, self._recogniser = (
@@ -44,7 +46,7 @@ class Reader:
         if self._recognise(blank).shape[2] != len(self._characters):
             raise OcrMissingError(f"the installed rapidocr's {RECOGNISER} does not name its characters; {_INSTALL}")
         digests = " ".join(f"{name}-{hashlib.sha256(model).hexdigest()[:12]}" for name, model in files.items())
-        self.identity = f"{digests} {text_boxes.VERSION} {text_lines.VERSION} side-{DETECT_SIDE}"
+        self.identity = f"{digests} {text_boxes.VERSION} {text_lines.VERSION} side-{side}"
 
     def read(self, grey: NDArray[np.uint8]) -> list[Word]:
         """The words of a uint8 H×W image. Raises TimeoutError over its time, EngineError where a model fails."""
@@ -67,7 +69,7 @@ class Reader:
     def _lines(self, grey: NDArray[np.uint8]) -> list[Rectangle]:
         """Where there is text, in pixels of `grey`."""
         height, width = grey.shape
-        scale = min(1.0, DETECT_SIDE / max(height, width))
+        scale = min(1.0, self._side / max(height, width))
         wide, high = (max(_STRIDE, round(side * scale / _STRIDE) * _STRIDE) for side in (width, height))
         small = np.asarray(Image.fromarray(grey).resize((wide, high), Image.Resampling.BILINEAR))
         pixels = np.repeat((small / np.float32(127.5) - np.float32(1))[None, None], 3, axis=1)  # 1×3×high×wide
