@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from admodels.runtime.runner import EngineLostError, EngineMemoryError
+from admodels.runtime.runner import EngineError, EngineLostError, EngineMemoryError
 
 try:
     from cuda.bindings import runtime as cudart
@@ -84,6 +84,16 @@ class Buffer:
         cudart.cudaFreeHost(self._host)
 
 
+def malloc(size: int) -> int:
+    """Device memory that only kernels touch; its address is a multiple of 256."""
+    return int(checked(cudart.cudaMalloc(size)))
+
+
+def free(address: int) -> None:
+    """Give `malloc`'s memory back; errors don't matter any more."""
+    cudart.cudaFree(address)
+
+
 def new_stream() -> Any:
     """A stream that doesn't wait for the default stream."""
     return checked(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking))
@@ -95,20 +105,31 @@ def wait(stream: Any) -> None:
 
 
 def capture(stream: Any, work: Any) -> Any:
-    """What `work()` queues on the stream, as an executable graph; None where it can't be captured."""
-    checked(cudart.cudaStreamBeginCapture(stream, cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
+    """What `work()` queues on the stream, as an executable graph; None where it can't be captured.
+
+    Whatever fails meanwhile is taken for the capture's fault, which harms nothing: an error that sticks is told again
+    by the next call.
+    """
+    mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    if cudart.cudaStreamBeginCapture(stream, mode)[0] != cudart.cudaError_t.cudaSuccess:
+        cudart.cudaGetLastError()
+        return None
     queued = False
     try:
         queued = bool(work())
+    except (EngineError, EngineLostError):
+        pass  # an invalidated capture fails the next call on the stream, whichever that is
     finally:
         error, graph = cudart.cudaStreamEndCapture(stream)
-    if not queued or error != cudart.cudaError_t.cudaSuccess:
+    made = None
+    if error == cudart.cudaError_t.cudaSuccess:
+        if queued:
+            error, made = cudart.cudaGraphInstantiate(graph, 0)
+        cudart.cudaGraphDestroy(graph)
+    if error != cudart.cudaError_t.cudaSuccess:
         cudart.cudaGetLastError()
         return None
-    try:
-        return checked(cudart.cudaGraphInstantiate(graph, 0))
-    finally:
-        cudart.cudaGraphDestroy(graph)
+    return made
 
 
 def launch(graph: Any, stream: Any) -> None:

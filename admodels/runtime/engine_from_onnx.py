@@ -102,6 +102,7 @@ def build_engine(
     config = _made(builder.create_builder_config(), "a configuration", log)
     # The graph says each type, and TF32 is none of them: ten bits of mantissa are coarser than bundles promise.
     config.clear_flag(trt.BuilderFlag.TF32)
+    _ask_for_captures(trt, config, network)
     _aim(trt, config, options)
     if options.workspace_mib:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib * MIB)
@@ -155,6 +156,15 @@ def _aim(trt: ModuleType, config: Any, options: BuildOptions) -> None:
     config.num_compute_capabilities = 1
     if not config.set_compute_capability(target, 0):
         raise TensorRtUnavailableError(f"{trt.__name__} refuses compute capability {options.sm}")
+
+
+def _ask_for_captures(trt: ModuleType, config: Any, network: Any) -> None:
+    """TensorRT-RTX may allocate as it runs, which no CUDA graph can hold, unless it is told not to; loops (LSTMs) and
+    what depends on data can't do without."""
+    flag = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    needing = (trt.LayerType.TRIP_LIMIT, trt.LayerType.NON_ZERO)
+    if flag is not None and not any(network.get_layer(n).type in needing for n in range(network.num_layers)):
+        config.set_flag(flag)
 
 
 def _use_timings(trt: ModuleType, config: Any, kept: bytes) -> None:

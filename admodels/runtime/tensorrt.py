@@ -20,12 +20,23 @@ MAX_GRAPHS = 64
 
 
 @dataclass
-class _Profile:
-    """An optimisation profile: its own context, its largest input shapes, and the graphs captured so far."""
+class _Captured:
+    """A graph and the context that it was captured from, whose shapes never change again: a graph holds for the shapes
+    of its capture alone. Without a graph yet where TensorRT-RTX still compiles kernels for them."""
 
     context: Any
+    graph: Any = None
+
+
+@dataclass
+class _Profile:
+    """An optimisation profile: the context of its runs without graphs, its largest input shapes, and what was captured
+    so far; None for shapes that can't be."""
+
+    index: int
+    context: Any
     most: Mapping[str, tuple[int, ...]]
-    graphs: dict[Shapes, Any] = field(default_factory=dict)
+    captured: dict[Shapes, _Captured | None] = field(default_factory=dict)
 
 
 class TensorRtRunner:
@@ -33,11 +44,14 @@ class TensorRtRunner:
 
     A batch is filled up with zero rows to the next bucket (1, 2, 4 … the profile's largest), so that few shapes occur
     and each is one launch of a captured graph: copies in, the engine, copies out. Rows don't see each other, so the
-    filling changes nothing.
+    filling changes nothing. Every captured shape has a context of its own; since runs queue up, all contexts share one
+    piece of scratch memory.
 
     Args:
         trt: `tensorrt` or `tensorrt_rtx`.
         plan: the serialised engine: checked bytes (`engine_store.load`), for this GPU.
+
+    Raises EngineError for an engine that can't be loaded, EngineMemoryError; what it had by then is given back.
     """
 
     backend = "tensorrt"
@@ -55,36 +69,61 @@ class TensorRtRunner:
         self.inputs = tuple(name for name in names if modes[name] == trt.TensorIOMode.INPUT)
         self.outputs = tuple(name for name in names if modes[name] == trt.TensorIOMode.OUTPUT)
         self._lock = threading.Lock()
-        self._stream = cuda.new_stream()
-        self._profiles = [self._profile(index) for index in range(self._engine.num_optimization_profiles)]
-        self._profiles.sort(key=lambda profile: _volume(profile.most))
-        self._buffers = self._allocate(self._profiles[-1])
+        self._stream: Any = None
+        self._scratch = 0
+        self._profiles: list[_Profile] = []
+        self._buffers: dict[str, cuda.Buffer] = {}
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
 
-    def _profile(self, index: int) -> _Profile:
-        context = self._engine.create_execution_context()
+    def _prepare(self) -> None:
+        self._stream = cuda.new_stream()
+        self._scratch_bytes = max(int(self._engine.device_memory_size_v2), 256)
+        self._scratch = cuda.malloc(self._scratch_bytes)
+        for index in range(self._engine.num_optimization_profiles):
+            context = self._context(index)
+            if context is None:
+                # The one reason that TensorRT names here is memory.
+                raise EngineMemoryError("the GPU has no memory for the engine's context")
+            most = {name: tuple(self._engine.get_tensor_profile_shape(name, index)[2]) for name in self.inputs}
+            self._profiles.append(_Profile(index, context, most))
+        self._profiles.sort(key=lambda profile: _volume(profile.most))
+        self._allocate()
+        for profile in self._profiles:
+            self._address(profile.context)
+
+    def _context(self, index: int) -> Any:
+        """A new context on the shared scratch memory, with this profile; None where there is no memory for it."""
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._engine.create_execution_context(strategy)
         if context is None:
-            # The one reason that TensorRT names here is memory.
-            raise EngineMemoryError("the GPU has no memory for the engine's context")
+            return None
         if index and not context.set_optimization_profile_async(index, int(self._stream)):
             raise EngineError(f"TensorRT refuses profile {index}: {self._words()}")
         cuda.wait(self._stream)
-        most = {name: tuple(self._engine.get_tensor_profile_shape(name, index)[2]) for name in self.inputs}
-        return _Profile(context, most)
+        context.set_device_memory(self._scratch, self._scratch_bytes)
+        return context
 
-    def _allocate(self, largest: _Profile) -> dict[str, cuda.Buffer]:
-        """Buffers for the largest shapes of all profiles, at fixed addresses, as captured graphs want them."""
-        self._set_shapes(largest, tuple(largest.most[name] for name in self.inputs))
-        buffers: dict[str, cuda.Buffer] = {}
+    def _allocate(self) -> None:
+        """A buffer for the largest shape of each tensor over all profiles, at a fixed address, as graphs want it."""
         for name in (*self.inputs, *self.outputs):
             dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
-            shape = tuple(largest.context.get_tensor_shape(name))
-            if min(shape, default=1) < 0:
-                raise EngineError(f"the engine can't say how large its output {name} gets")
-            buffers[name] = cuda.Buffer(dtype, max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize))
+            largest = 1
             for profile in self._profiles:
-                if not profile.context.set_tensor_address(name, buffers[name].device):
-                    raise EngineError(f"TensorRT refuses the address of {name}: {self._words()}")
-        return buffers
+                self._set_shapes(profile.context, tuple(profile.most[given] for given in self.inputs))
+                shape = tuple(profile.context.get_tensor_shape(name))
+                if min(shape, default=1) < 0:
+                    raise EngineError(f"the engine can't say how large its output {name} gets")
+                largest = max(largest, int(np.prod(shape, dtype=np.int64)))
+            self._buffers[name] = cuda.Buffer(dtype, largest * dtype.itemsize)
+
+    def _address(self, context: Any) -> None:
+        for name, buffer in self._buffers.items():
+            if not context.set_tensor_address(name, buffer.device):
+                raise EngineError(f"TensorRT refuses the address of {name}: {self._words()}")
 
     def infer(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the engine once.
@@ -99,10 +138,9 @@ class TensorRtRunner:
         with self._lock:
             profile, shapes = self._fit(tuple(feeds[name].shape for name in self.inputs), rows)
             self._fill(feeds, shapes, rows)
-            self._set_shapes(profile, shapes)
-            self._run(profile, shapes)
+            context = self._run(profile, shapes)
             cuda.wait(self._stream)
-            return {name: self._output(profile, name)[:rows].copy() for name in self.outputs}
+            return {name: self._output(context, name)[:rows].copy() for name in self.outputs}
 
     def _fit(self, shapes: Shapes, rows: int) -> tuple[_Profile, Shapes]:
         """The smallest profile that holds the batch, and its shapes with the batch's bucket."""
@@ -121,53 +159,79 @@ class TensorRtRunner:
             np.copyto(pinned[:rows], feeds[name], casting="same_kind")
             pinned[rows:] = 0
 
-    def _run(self, profile: _Profile, shapes: Shapes) -> None:
-        graph = profile.graphs.get(shapes)
-        if graph is not None:
-            cuda.launch(graph, self._stream)
-            return
-        if not self._enqueue(profile):
-            raise EngineError(f"TensorRT ran nothing: {self._words()}")
-        cuda.wait(self._stream)
-        # The first run has done what may not be captured (lazy loading, allocations): from now on, a graph.
-        if len(profile.graphs) < MAX_GRAPHS:
-            graph = cuda.capture(self._stream, lambda: self._enqueue(profile))
-            if graph is not None:
-                profile.graphs[shapes] = graph
+    def _run(self, profile: _Profile, shapes: Shapes) -> Any:
+        """Queue the batch; the context that knows the shapes of what it gives."""
+        if shapes not in profile.captured and len(profile.captured) < MAX_GRAPHS:
+            context = self._context(profile.index)
+            if context is not None:
+                self._address(context)
+            profile.captured[shapes] = None if context is None else _Captured(context)
+        captured = profile.captured.get(shapes)
+        if captured is None:
+            return self._plain(profile.context, shapes)
+        if captured.graph is None:
+            self._first(profile, captured, shapes)
+        else:
+            cuda.launch(captured.graph, self._stream)
+        return captured.context
 
-    def _set_shapes(self, profile: _Profile, shapes: Shapes) -> None:
+    def _first(self, profile: _Profile, captured: _Captured, shapes: Shapes) -> None:
+        """The first run of these shapes, which does what may not be captured (lazy loading, allocations); then a graph
+        of the next ones, or never one where that fails."""
+        self._plain(captured.context, shapes)
+        cuda.wait(self._stream)
+        ask = getattr(captured.context, "is_stream_capturable", None)  # TensorRT-RTX has it, TensorRT hasn't
+        if ask is None or ask(int(self._stream)):
+            captured.graph = cuda.capture(self._stream, lambda: self._enqueue(captured.context))
+            if captured.graph is None:
+                profile.captured[shapes] = None
+
+    def _plain(self, context: Any, shapes: Shapes) -> Any:
+        self._set_shapes(context, shapes)
+        if not self._enqueue(context):
+            raise EngineError(f"TensorRT ran nothing: {self._words()}")
+        return context
+
+    def _set_shapes(self, context: Any, shapes: Shapes) -> None:
         for name, shape in zip(self.inputs, shapes, strict=True):
-            if not profile.context.set_input_shape(name, shape):
+            if not context.set_input_shape(name, shape):
                 raise EngineError(f"the engine refuses shape {shape} for {name}: {self._words()}")
 
-    def _enqueue(self, profile: _Profile) -> bool:
+    def _enqueue(self, context: Any) -> bool:
         """Copies in, the engine, copies out, on the stream; False where TensorRT refuses."""
         for name in self.inputs:
-            self._buffers[name].to_device(self._bytes(profile, name), self._stream)
-        if not profile.context.execute_async_v3(int(self._stream)):
+            self._buffers[name].to_device(self._bytes(context, name), self._stream)
+        if not context.execute_async_v3(int(self._stream)):
             return False
         for name in self.outputs:
-            self._buffers[name].to_host(self._bytes(profile, name), self._stream)
+            self._buffers[name].to_host(self._bytes(context, name), self._stream)
         return True
 
-    def _bytes(self, profile: _Profile, name: str) -> int:
-        shape = tuple(profile.context.get_tensor_shape(name))
+    def _bytes(self, context: Any, name: str) -> int:
+        shape = tuple(context.get_tensor_shape(name))
         return int(np.prod(shape, dtype=np.int64)) * self._buffers[name].dtype.itemsize
 
-    def _output(self, profile: _Profile, name: str) -> NDArray[Any]:
-        return self._buffers[name].view(tuple(profile.context.get_tensor_shape(name)))
+    def _output(self, context: Any, name: str) -> NDArray[Any]:
+        return self._buffers[name].view(tuple(context.get_tensor_shape(name)))
 
     def _words(self) -> str:
         return "; ".join(self._log.errors)[-300:]
 
     def close(self) -> None:
-        """Give the GPU's memory back."""
+        """Give the GPU's memory back; once is enough, and it may follow a failure."""
         with self._lock:
-            cuda.destroy(self._stream, [graph for profile in self._profiles for graph in profile.graphs.values()])
+            captured = [item for profile in self._profiles for item in profile.captured.values() if item is not None]
+            if self._stream is not None:
+                cuda.destroy(self._stream, [item.graph for item in captured if item.graph is not None])
+                self._stream = None
+            captured.clear()
+            self._profiles.clear()  # and with them the contexts, before the memory that they use
             for buffer in self._buffers.values():
                 buffer.free()
-            self._profiles.clear()
             self._buffers.clear()
+            if self._scratch:
+                cuda.free(self._scratch)
+                self._scratch = 0
 
 
 def _holds(most: tuple[int, ...], shape: tuple[int, ...]) -> bool:

@@ -5,7 +5,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from admodels.contract.bundle import MODEL, load_bundle
 from admodels.contract.manifest import TensorSpec
@@ -94,19 +96,51 @@ def test_options_reach_the_builder(trt: Any) -> None:
     assert engine.plan
 
 
-def test_fp32_is_multiplied_in_fp32(trt: Any) -> None:
+def watched(trt: Any) -> tuple[ModuleType, list[Any]]:
+    """The module, and the configurations of what it builds."""
     configs = []
 
-    class Builder(trt.Builder):  # type: ignore[misc, name-defined]  # the base class comes with the module
+    class Builder(trt.Builder):
         def create_builder_config(self) -> Any:
             configs.append(super().create_builder_config())
             return configs[-1]
 
-    watched = ModuleType("tensorrt_rtx")
-    watched.__dict__.update({**vars(trt), "Builder": Builder})
+    module = ModuleType("tensorrt_rtx")
+    module.__dict__.update({**vars(trt), "Builder": Builder})
+    return module, configs
+
+
+def test_fp32_is_multiplied_in_fp32_and_graphs_can_be_captured(trt: Any) -> None:
+    module, configs = watched(trt)
     assert trt.Builder(tensorrt_module.logger(trt)).create_builder_config().get_flag(trt.BuilderFlag.TF32), "by default"
-    assert small(watched).plan
+    assert small(module).plan
     assert not configs[0].get_flag(trt.BuilderFlag.TF32)
+    assert configs[0].get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+
+
+def test_a_loop_is_built_although_it_allocates_as_it_runs(trt: Any) -> None:
+    module, configs = watched(trt)
+    inputs = (TensorSpec(name="x", dtype="float32", shape=("length", 2, 4)),)
+    assert small(module, model=lstm(), inputs=inputs, profiles=({"length": Range(1, 8, 8)},)).plan
+    assert not configs[0].get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+
+
+def lstm() -> bytes:
+    """x L×2×4 → the last state of one LSTM, which TensorRT makes a loop of."""
+    random = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(random.normal(size=(1, 12, 4)).astype(np.float32), "w"),
+        numpy_helper.from_array(random.normal(size=(1, 12, 3)).astype(np.float32), "r"),
+    ]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["length", 2, 4])
+    made = helper.make_tensor_value_info("h", TensorProto.FLOAT, [1, 2, 3])
+    node = helper.make_node("LSTM", ["x", "w", "r"], ["", "h"], hidden_size=3)
+    model = helper.make_model(
+        helper.make_graph([node], "lstm", [given], [made], weights),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    return bytes(model.SerializeToString())
 
 
 def test_a_range_is_checked() -> None:
