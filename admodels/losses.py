@@ -47,6 +47,22 @@ def binary_cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
     return _mean_of(-t * p.log() - (1.0 - t) * (1.0 - p).log(), known)
 
 
+def clicked_within(probability: Tensor, impressions: Tensor, clicks: Tensor, groups: Tensor) -> Tensor:
+    """Which package of its A/B test each click went to: −log p per click, of B rows.
+
+    A click falls on a row with the odds of its CTR times its impressions, among the rows of the batch with the same
+    number in `groups` (int64 B, −1 for none). What sets whole tests apart costs nothing; rows without impressions, and
+    tests of which the batch holds one row, neither.
+    """
+    known = (groups >= 0) & (impressions > 0)  # False for NaN
+    p = probability.float().clamp(1e-7, 1.0 - 1e-7)
+    seen = torch.where(known, impressions, 1.0)
+    score = p.log() - torch.log1p(-p) + seen.log()
+    same = (groups[:, None] == groups) & known[:, None] & known | torch.eye(len(p), dtype=torch.bool, device=p.device)
+    log_p = score - torch.logsumexp(torch.where(same, score, -torch.inf), dim=1)
+    return _mean_of(-log_p, torch.where(known & (same.sum(1) > 1), clicks, 0.0))
+
+
 def binary_cross_entropy_logits(logits: Tensor, target: Tensor) -> Tensor:
     """The same for logits, numerically safe at any magnitude."""
     known = ~target.isnan()

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from training.features import Features
 
+_POOL = 32
+"""Batches that are sorted by length together: enough of them to differ, few enough to stay mixed."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -80,15 +83,53 @@ class Rows:
             more={name: torch.from_numpy(np.stack([store.more[name][i] for store, i in found])) for name in first.more},
         )
 
-    def epoch(self, batch_size: int, seed: int, processes: int = 1) -> Iterator[NDArray[np.int64]]:
+    def epoch(
+        self, batch_size: int, seed: int, processes: int = 1, *, together: str | None = None, like_lengths: bool = False
+    ) -> Iterator[NDArray[np.int64]]:  # fmt: skip
         """The rows of one epoch in shuffled batches; a last batch with fewer than two rows for a process is left out
-        (contrastive losses and batch statistics need two)."""
+        (contrastive losses and batch statistics need two).
+
+        together: rows of an equal label come in one batch, which is then about as large as asked. like_lengths: texts
+        of about one length come in one batch, so that little of it is padding.
+        """
         rng = np.random.default_rng(seed)
+        if together is not None:
+            yield from self._whole(batch_size, rng, processes, together)
+            return
         order = rng.permutation(len(self)) if self._share is None else rng.choice(len(self), len(self), p=self._share)
+        if like_lengths:
+            order = self._by_length(order, batch_size, rng)
         for start in range(0, len(self), batch_size):
             chosen = order[start : start + batch_size]
             if len(chosen) >= 2 * processes:
                 yield chosen
+
+    def _by_length(
+        self, order: NDArray[np.int64], batch_size: int, rng: np.random.Generator
+    ) -> NDArray[np.int64]:  # fmt: skip
+        """Sorted within pools of some batches each, whose batches are shuffled; what is left over stays last."""
+        lengths = np.concatenate([np.asarray(store.mask).sum(1) for store in self._stores])[self._chosen]
+        size = _POOL * batch_size
+        pools = [order[start : start + size] for start in range(0, len(order), size)]
+        ordered = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
+        whole = len(ordered) // batch_size * batch_size
+        batches = ordered[:whole].reshape(-1, batch_size)
+        return np.concatenate([batches[rng.permutation(len(batches))].ravel(), ordered[whole:]])
+
+    def _whole(
+        self, batch_size: int, rng: np.random.Generator, processes: int, together: str
+    ) -> Iterator[NDArray[np.int64]]:  # fmt: skip
+        if together not in self.labels:
+            raise ValueError(f"the rows have no {together!r} that fit.together could keep in one batch")
+        owners, sizes = np.unique(self.labels[together], return_inverse=True, return_counts=True)[1:]
+        order = rng.permutation(len(sizes))
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        rows = np.argsort(place[owners], kind="stable")
+        ends = np.cumsum(sizes[order])
+        batch = (ends - sizes[order]) // batch_size  # of every group, by where it starts
+        cuts = ends[:-1][np.diff(batch) > 0]
+        yield from (chosen for chosen in np.split(rows, cuts) if len(chosen) >= 2 * processes)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Every row once, in order."""

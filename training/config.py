@@ -74,6 +74,10 @@ class FitConfig(_Strict):
     """bf16 or fp16 where there is a GPU; weights, and a CPU's run, stay fp32."""
     balanced: bool = False
     """Whether every class is drawn as often as any other, however many rows it has (sentiment)."""
+    together: str | None = None
+    """A label whose equal rows come in one batch: `test`, for a loss over a test's packages."""
+    like_lengths: bool = False
+    """Whether a batch's texts are of about one length: where most are short, half the padding and half the time."""
     contrast_every: int = Field(default=4, ge=1)
     """Every how many steps a batch with variants is taken, where there are any."""
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from admodels.losses import clicked_within
 from admodels.masking import masked_mean
 from admodels.papers import adfusion, baselines, dbafn, deepm2ad, fgmfn, mvla
 from training import judging, measures
@@ -112,6 +113,11 @@ def _adfusion_loss(
     # units. Without a weight of their own these heads learn their mean and nothing more.
     for name in targets.values:
         terms["total"] = terms["total"] + (weights.get(name, 1.0) - 1.0) * terms[name]
+    if within := weights.get("within", 0.0):
+        if "test" not in labels:
+            raise ValueError("weights.within is for rows of A/B tests; these name none")
+        terms["within"] = clicked_within(output.values["ctr"], labels["impressions"], labels["clicks"], labels["test"])
+        terms["total"] = terms["total"] + within * terms["within"]
     return terms
 
 

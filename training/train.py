@@ -110,7 +110,9 @@ def _epoch(job: Job, model: nn.Module, optimiser: torch.optim.Optimizer, state: 
     counts: dict[str, int] = {}
     scaler = job.place.scaler(mixed=job.fit.mixed_precision)
     variants = _variants(job, state.epoch)
-    batches = list(job.train.epoch(job.fit.batch_size, job.seed * 100_003 + state.epoch, job.place.world))
+    fit, seed = job.fit, job.seed * 100_003 + state.epoch
+    dealt = job.train.epoch(fit.batch_size, seed, job.place.world, together=fit.together, like_lengths=fit.like_lengths)
+    batches = list(dealt)
     for step, chosen in enumerate(_shown(batches, job, state.epoch)):
         _set_rate(optimiser, job.fit, state.epoch, state.step)
         paired = job.contrast is not None and step % job.fit.contrast_every == 0

@@ -143,3 +143,19 @@ def test_top_cross_entropy_takes_the_teachers_best_and_skips_rows_without_one() 
     loss = losses.top_cross_entropy(torch.tensor(logits), teacher, top=2)
     assert loss.item() == pytest.approx(-(0.75 * log_p[0, 1] + 0.25 * log_p[0, 2]), rel=1e-5)
     assert losses.top_cross_entropy(torch.tensor(logits), teacher[1:], top=9).item() == 0.0
+
+
+def test_clicks_within_a_test_are_a_choice_by_odds_and_impressions() -> None:
+    p = torch.tensor([0.2, 0.5, 0.1, 0.3, 0.4], dtype=torch.float64, requires_grad=True)
+    seen = torch.tensor([100.0, 50.0, 10.0, 0.0, 80.0])
+    clicks = torch.tensor([3.0, 1.0, 7.0, 0.0, 2.0])
+    groups = torch.tensor([4, 4, 2, 4, -1])
+    odds = np.array([0.25 * 100, 1.0 * 50])
+    expected = -(3 * np.log(odds[0] / odds.sum()) + np.log(odds[1] / odds.sum())) / 4
+    loss = losses.clicked_within(p, seen, clicks, groups)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert p.grad is not None
+    # Alone in the batch, unseen, or in no test: nothing to choose between.
+    assert p.grad[2:].abs().max() == 0
+    assert p.grad[0] * 0.2 * 0.8 == pytest.approx(-float(p.grad[1]) * 0.25, rel=1e-5)

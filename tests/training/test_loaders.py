@@ -80,7 +80,7 @@ def test_a_page_has_its_rating_from_nought_to_one(rows):
 def test_a_package_has_no_picture_and_stays_with_its_test(rows):
     (row,) = rows("upworthy_ctr")
     assert row.picture is None
-    assert row.labels == {"impressions": 1000, "clicks": 15, "ctr": 0.015}
+    assert row.labels == {"impressions": 1000, "clicks": 15, "ctr": 0.015, "test": 0}
     assert "test:t1" in row.groups
     assert (row.sample(4).image == 128).all()
     assert row.fields == {"headline": "Look"}

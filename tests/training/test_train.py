@@ -167,6 +167,38 @@ def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(rows):
     assert list(first) == list(np.concatenate(list(rows.epoch(3, seed=1))))
 
 
+def test_batches_of_like_lengths_hold_every_row_once() -> None:
+    store = features(230, maps=("c5",))
+    rows = Rows([store])
+    lengths = store.mask.sum(1)
+
+    def spread(batches: list[np.ndarray]) -> float:
+        return float(np.mean([np.ptp(lengths[batch]) for batch in batches]))
+
+    batches = list(rows.epoch(6, seed=1, like_lengths=True))
+    assert sorted(np.concatenate(batches)) == list(range(230))
+    assert {len(batch) for batch in batches[:-1]} == {6}
+    assert spread(batches) < 0.5 * spread(list(rows.epoch(6, seed=1)))
+    # Not the short ones first.
+    assert (np.diff([lengths[batch].max() for batch in batches]) < 0).any()
+    assert [list(b) for b in rows.epoch(6, seed=1, like_lengths=True)] == [list(b) for b in batches]
+
+
+def test_what_belongs_together_comes_in_one_batch() -> None:
+    store = features(40, maps=("c5",))
+    store.labels["test"] = np.random.default_rng(0).integers(0, 15, 40)
+    rows = Rows([store])
+    batches = list(rows.epoch(6, seed=1, together="test"))
+    assert sorted(np.concatenate(batches)) == list(range(40))
+    assert len(batches) > 3
+    tests = [set(store.labels["test"][batch]) for batch in batches]
+    assert sum(map(len, tests)) == len(set.union(*tests))
+    assert [list(b) for b in rows.epoch(6, seed=1, together="test")] == [list(b) for b in batches]
+    assert list(next(rows.epoch(6, seed=2, together="test"))) != list(batches[0])
+    with pytest.raises(ValueError, match="no 'advert'"):
+        next(rows.epoch(6, seed=1, together="advert"))
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
