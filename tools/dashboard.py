@@ -72,7 +72,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             _ratio(HITS, f"adscore_cache_requests_total{{{SELECTOR}}}"),
             "percentunit",
         ),
-        Panel("Images from the network, by whether they were held", "adscore_held_images_total"),
+        Panel("Images from the network, by where they came from", "adscore_held_images_total"),
         Panel("Breaker open", "adscore_cache_breaker_open"),
     ),
     "Dead letters": (Panel("Dead letters, by code", "adscore_dlq_total"),),

@@ -50,7 +50,8 @@ DECLARATIONS = (
     Declaration(
         "adscore_held_images_total",
         "counter",
-        "Images from the network, by whether their bytes were still held (hit) or had to be downloaded (miss).",
+        "Images from the network, by whether their bytes were still held (hit), came with another creative's download "
+        "(shared), or had to be downloaded (miss).",
         "images",
         ("result",),
     ),

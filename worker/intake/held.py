@@ -2,7 +2,8 @@
 
 Bytes serve an event only where a download for it could have given just these: the event announces their digest; or it
 was written before they were downloaded; or it is a creative that is scored again (`adscore rescore`), as it was when
-they were downloaded. Whoever puts another image at the same URL and says so in a new event gets it downloaded.
+they were downloaded. Whoever puts another image at the same URL and says so in a new event gets it downloaded. By the
+same rule a download that is under way serves all who come meanwhile.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import os
 import re
 import struct
 import threading
+import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from worker.types import Creative, ImageBytes
+from worker.types import Asset, Creative, ImageBytes
 
 CLOCKS_MS = 2_000
 """How far the clock of whoever wrote an event may be behind ours."""
@@ -37,6 +42,24 @@ class _Held:
     """None where a file holds them."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A download that is under way, and what was announced of it: others get its end, whatever that is."""
+
+    asset: Asset
+    asked_ms: int
+    done: Future[ImageBytes] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
+class Obtained:
+    """Bytes, and how: held, downloaded by another at that moment, or downloaded now (`asked_ms`: when that began)."""
+
+    image: ImageBytes
+    how: Literal["hit", "shared", "miss"]
+    asked_ms: int | None = None
+
+
 class HeldBytes:
     """By URL, those that a creative was last scored with; at most `max_bytes`, the least recently used go first.
 
@@ -51,6 +74,7 @@ class HeldBytes:
         self._max, self._folder = max_bytes, folder if max_bytes else None
         self._bytes = 0
         self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._flights: dict[str, _Flight] = {}
         self._lock = threading.Lock()
         if self._folder is not None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,6 +84,31 @@ class HeldBytes:
     def concerns(self, creative: Creative) -> bool:
         """Whether its image comes over the network, and anything is kept at all."""
         return self._max > 0 and _NETWORK.match(creative.image_url.lstrip()) is not None
+
+    def obtain(self, creative: Creative, download: Callable[[Creative], ImageBytes]) -> Obtained:
+        """The bytes that are held or under way, else downloaded ones. Raises what `download` raises, here or there."""
+        image = self.get(creative)
+        if image is not None:
+            return Obtained(image, "hit")
+        name, flight = _name(creative), _Flight(creative.asset, int(time.time() * 1000))
+        with self._lock:
+            other = self._flights.get(name)
+            shared = other is not None and other.asset == flight.asset and _before(creative, other.asked_ms)
+            if not shared:
+                self._flights[name] = flight
+        if other is not None and shared:
+            # Its deadline began before ours.
+            return Obtained(other.done.result(), "shared")
+        try:
+            flight.done.set_result(download(creative))
+        except BaseException as error:
+            flight.done.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                if self._flights.get(name) is flight:
+                    del self._flights[name]
+        return Obtained(flight.done.result(), "miss", flight.asked_ms)
 
     def get(self, creative: Creative) -> ImageBytes | None:
         """The bytes, where they serve this event."""
@@ -132,9 +181,14 @@ def _serves(held: _Held, creative: Creative) -> bool:
         return False
     if announced.sha256 is not None:
         return announced.sha256 == held.sha256
+    return _before(creative, held.asked_ms)
+
+
+def _before(creative: Creative, asked_ms: int) -> bool:
+    """Whether what the event speaks of was there when a download began."""
     if creative.repeats is not None:
-        return creative.lastmod + CLOCKS_MS <= held.asked_ms
-    return creative.written > 0 and creative.written + CLOCKS_MS <= held.asked_ms
+        return creative.lastmod + CLOCKS_MS <= asked_ms
+    return creative.written > 0 and creative.written + CLOCKS_MS <= asked_ms
 
 
 def _name(creative: Creative) -> str:

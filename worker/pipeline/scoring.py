@@ -219,12 +219,10 @@ class ScoringFlow:
         """The bytes that are held, else downloaded ones, which are held once they are scored."""
         if not self._held.concerns(job.creative):
             return self._fetcher.fetch(job.creative)
-        held = self._held.get(job.creative)
-        self._metrics.held_images.labels("hit" if held else "miss").inc()
-        if held is not None:
-            return held
-        job.asked_ms = int(time.time() * 1000)
-        return self._fetcher.fetch(job.creative)
+        obtained = self._held.obtain(job.creative, self._fetcher.fetch)
+        self._metrics.held_images.labels(obtained.how).inc()
+        job.asked_ms = obtained.asked_ms
+        return obtained.image
 
     def _look_up(self, job: Job) -> None:
         found = self._cache.get(job.content, self._digests)

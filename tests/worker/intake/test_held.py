@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.fakes import eventually
+from worker.errors import Code, CreativeError, Stage
 from worker.intake.held import CLOCKS_MS, HeldBytes
 from worker.types import Asset, Creative, ImageBytes, Place
 
@@ -65,6 +70,69 @@ def test_only_what_comes_over_the_network_is_held(url: str) -> None:
     for scheme in ("http", "https", "s3", "GS", " https"):
         assert HeldBytes(1000).concerns(replace(AD, image_url=f"{scheme}://host/a"))
     assert not HeldBytes(0).concerns(AD)
+
+
+class Slow:
+    """A download that ends when it is told to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked = 0
+        self.go = threading.Event()
+        self._error = error
+
+    def __call__(self, creative: Creative) -> ImageBytes:
+        self.asked += 1
+        self.go.wait(10)
+        if self._error:
+            raise self._error
+        return image(creative.creative_id.encode())
+
+
+EARLIER = replace(AD, written=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "shares"),
+    [
+        ({}, True),
+        ({"repeats": Place("creatives", 0, 1), "lastmod": 1, "written": 2**50}, True),
+        ({"written": 2**50}, False),
+        ({"image_url": URL + "2"}, False),
+        ({"asset": Asset(None, 5)}, False),
+    ],
+)
+def test_a_download_under_way_serves_whom_it_could_have_been_for(folder, change: dict, shares: bool) -> None:
+    made, slow = HeldBytes(1000, folder), Slow()
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(made.obtain, replace(EARLIER, creative_id="first"), slow)
+        eventually(lambda: slow.asked == 1)
+        second = threads.submit(made.obtain, replace(EARLIER, creative_id="second", **change), slow)
+        if not shares:
+            eventually(lambda: slow.asked == 2)
+        else:
+            time.sleep(0.05)
+        slow.go.set()
+    assert (first.result().how, second.result().how) == ("miss", "shared" if shares else "miss")
+    assert slow.asked == 2 - shares
+    assert second.result().image.data == (b"first" if shares else b"second")
+    assert first.result().asked_ms
+    assert (second.result().asked_ms is None) == shares
+    assert made.obtain(EARLIER, slow).how == "miss", "only what was scored is held"
+
+
+def test_a_download_that_fails_fails_for_all_who_wait_and_for_nobody_after(folder) -> None:
+    made, slow = HeldBytes(1000, folder), Slow(CreativeError(Code.FETCH_FAILED, Stage.FETCH, "gone"))
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(made.obtain, EARLIER, slow)
+        eventually(lambda: slow.asked == 1)
+        second = threads.submit(made.obtain, EARLIER, slow)
+        time.sleep(0.05)
+        slow.go.set()
+    for one in (first, second):
+        with pytest.raises(CreativeError, match="gone"):
+            one.result()
+    assert slow.asked == 1
+    assert made.obtain(EARLIER, lambda _: image()).image == image()
 
 
 def test_the_newest_download_stays(folder) -> None:
