@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from worker.commands.inputs import Item, items, with_image_url
 from worker.errors import FatalError
+from worker.intake.cloudevents import data_of
 from worker.intake.events import parse_record
 from worker.types import Creative, Origin, Record
 
@@ -75,7 +76,7 @@ def tails() -> Iterator[str]:
 
 def _sample(item: Item, creative: Creative, text: Text) -> Sample:
     event = orjson.loads(item.event)
-    event = event.get("data") or event  # of an envelope only what it holds
+    event = data_of(event) if item.structured else event
     # Two marks where something else will stand; a mark is base64 too.
     name, tail = uuid.uuid4().hex, uuid.uuid4().hex[:_TAIL]
     # The id stands before the image and the copy.

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from worker.errors import Code, CreativeError, Stage
+from worker.intake.cloudevents import data_of, in_envelope
 from worker.intake.events import parse_record
 from worker.types import Creative, Origin, Record
 
@@ -29,7 +30,8 @@ class Item:
     """One creative as given.
 
     label: the path as given, `FILE:LINE` or `-:LINE`. event: the creative's JSON, local image inside as `data:`.
-    Either `creative` or `error` is there; `creative_id` as far as it could be read.
+    structured: whether it brings its CloudEvents envelope along. Either `creative` or `error` is there; `creative_id`
+    as far as it could be read.
     """
 
     label: str
@@ -37,11 +39,7 @@ class Item:
     creative_id: str | None
     creative: Creative | None = None
     error: CreativeError | None = None
-
-    @property
-    def structured(self) -> bool:
-        """Whether the event brings its CloudEvents envelope along."""
-        return b'"specversion"' in self.event[:65_536] and "specversion" in orjson.loads(self.event)
+    structured: bool = False
 
 
 def items(paths: Iterable[str], *, copy: Mapping[str, str], lang: str | None, max_bytes: int) -> Iterator[Item]:
@@ -108,7 +106,8 @@ def _jsonl(name: str, lines: Iterable[bytes], folder: Path, max_bytes: int) -> I
         text = line.strip()
         if text:
             label = f"{_shown(name)}:{number}"
-            item = _parsed(label, text, _id_of(text), now_ms)
+            structured, creative_id = _told(text)
+            item = replace(_parsed(label, text, creative_id, now_ms), structured=structured)
             yield _with_local_image(item, folder, max_bytes)
 
 
@@ -132,21 +131,34 @@ def _with_local_image(item: Item, folder: Path, max_bytes: int) -> Item:
             message = "a relative path in JSONL may not lead out of the file's folder"
             raise CreativeError(Code.FETCH_REFUSED, Stage.FETCH, message)
         url, _ = _data_url(str(folder / path), max_bytes)
+        event = _encoded(with_image_url(orjson.loads(item.event), path, url))
     except CreativeError as error:
         return replace(item, event=b"", creative=None, error=error)
-    event = orjson.dumps(with_image_url(orjson.loads(item.event), path, url))
     return replace(item, event=event, creative=replace(item.creative, image_url=url))  # type: ignore[type-var]
 
 
 def with_image_url(event: dict[str, Any], path: str, url: str) -> dict[str, Any]:
-    """The event (bare or structured) with the image `path` replaced by `url` wherever it names the image. In place."""
-    ad = (event.get("data") or event)["ad"]
-    banner = ad["display"].get("banner") or {}
-    assets = (ad["display"].get("native") or {}).get("asset") or []
-    for holder, key in [(banner, "img"), *((asset.get("image") or {}, "url") for asset in assets)]:
+    """The event (bare or structured) with the image `path` replaced by `url` wherever it names the image. In place.
+
+    Raises CreativeError where it can't be written again.
+    """
+    inside = data_of(event) if in_envelope(event) else event
+    display = inside["ad"]["display"]
+    assets = (display.get("native") or {}).get("asset") or []
+    for holder, key in [(display.get("banner") or {}, "img"), *((each.get("image") or {}, "url") for each in assets)]:
         if holder.get(key) == path:
             holder[key] = url
+    if inside is not event and event.get("data") is None:
+        event["data_base64"] = base64.b64encode(_encoded(inside)).decode("ascii")
     return event
+
+
+def _encoded(event: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(event)
+    except orjson.JSONEncodeError:  # it reads four times as deep as it writes
+        message = "nested over 254 levels: no file's image can be put into it; give the image's URL, or as data:"
+        raise CreativeError(Code.BAD_EVENT, Stage.EVENT, message) from None
 
 
 def _data_url(path: str, max_bytes: int) -> tuple[str, int]:
@@ -164,14 +176,16 @@ def _data_url(path: str, max_bytes: int) -> tuple[str, int]:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}", modified_ms
 
 
-def _id_of(event: bytes) -> str | None:
-    """The creative id of an event that may be bad in other ways, for the line that says so."""
+def _told(event: bytes) -> tuple[bool, str | None]:
+    """Whether the event has an envelope, and its creative id as far as one can be read: it may be bad in any way."""
+    structured = False
     try:
         value = orjson.loads(event)
-        creative_id = (value.get("data") or value)["ad"]["id"]
-    except (ValueError, AttributeError, KeyError, TypeError):
-        return None
-    return creative_id if isinstance(creative_id, str) else None
+        structured = in_envelope(value)
+        creative_id = (data_of(value) if structured else value)["ad"]["id"]
+    except (CreativeError, ValueError, KeyError, TypeError):
+        return structured, None
+    return structured, creative_id if isinstance(creative_id, str) else None
 
 
 def _shown(path: str) -> str:

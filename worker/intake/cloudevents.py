@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,16 +66,40 @@ def unwrap(value: bytes, head: Attributes) -> tuple[dict[str, Any], Headers]:
     if media is not None and media.startswith(b"application/cloudevents") and media != _STRUCTURED:
         raise bad_event("content-type is a CloudEvents type other than application/cloudevents+json")
     event = _object(value, "the value")
-    if media == _STRUCTURED or (
-        media is None and "specversion" in event and ("data" in event or "data_base64" in event)
-    ):
-        return _structured(event), _with_extensions(event, head.trace)
+    if media == _STRUCTURED or (media is None and in_envelope(event)):
+        return opened(event), _with_extensions(event, head.trace)
     if head.specversion is not None or head.type is not None:
         if head.specversion != SPEC_VERSION.encode():
             raise bad_event(f"ce_specversion must be {SPEC_VERSION}")
         if head.type != SUBMITTED.encode():
             raise bad_event(f"ce_type must be {SUBMITTED}")
     return event, head.trace
+
+
+def in_envelope(event: Mapping[str, Any]) -> bool:
+    """Whether an object that came without a content type is a structured CloudEvent, not a bare event."""
+    return "specversion" in event and ("data" in event or "data_base64" in event)
+
+
+def opened(envelope: Mapping[str, Any]) -> dict[str, Any]:
+    """The event inside a structured CloudEvent. Raises CreativeError `bad_event` for what the contract refuses."""
+    if envelope.get("specversion") != SPEC_VERSION:
+        raise bad_event(f"specversion must be {SPEC_VERSION}")
+    if envelope.get("type") != SUBMITTED:
+        raise bad_event(f"type must be {SUBMITTED}")
+    return data_of(envelope)
+
+
+def data_of(envelope: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, whatever the envelope's type and version are."""
+    data, encoded = envelope.get("data"), envelope.get("data_base64")
+    if data is not None and encoded is not None:
+        raise bad_event("data and data_base64 exclude each other")
+    if encoded is not None:
+        return _object(_from_base64(encoded), "data_base64")
+    if not isinstance(data, dict):
+        raise bad_event("data must be an object")
+    return data
 
 
 def _object(text: bytes, what: str) -> dict[str, Any]:
@@ -85,21 +110,6 @@ def _object(text: bytes, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise bad_event(f"{what} must be a JSON object")
     return value
-
-
-def _structured(event: dict[str, Any]) -> dict[str, Any]:
-    if event.get("specversion") != SPEC_VERSION:
-        raise bad_event(f"specversion must be {SPEC_VERSION}")
-    if event.get("type") != SUBMITTED:
-        raise bad_event(f"type must be {SUBMITTED}")
-    data, encoded = event.get("data"), event.get("data_base64")
-    if data is not None and encoded is not None:
-        raise bad_event("data and data_base64 exclude each other")
-    if encoded is not None:
-        return _object(_from_base64(encoded), "data_base64")
-    if not isinstance(data, dict):
-        raise bad_event("data must be an object")
-    return data
 
 
 def _from_base64(encoded: object) -> bytes:

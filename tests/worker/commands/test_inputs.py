@@ -17,7 +17,7 @@ def picture(path: Path) -> Path:
     return path
 
 
-def event(creative_id: str, image: str, **rest: Any) -> str:
+def event(creative_id: str, image: object, **rest: Any) -> str:
     return json.dumps({"ad": {"id": creative_id, "display": {"banner": {"img": image}}}} | rest)
 
 
@@ -87,11 +87,53 @@ def test_lines_of_jsonl_are_events_and_relative_paths_lie_beside_it(tmp_path: Pa
     assert found[3].event == lines[4].encode()
 
 
+ENVELOPE = {"specversion": "1.0", "type": "creative.submitted.v1", "source": "s", "id": "1"}
+
+
+def in_base64(text: str) -> dict[str, str]:
+    return ENVELOPE | {"data_base64": base64.b64encode(text.encode()).decode()}
+
+
+def test_the_image_of_data_base64_and_of_an_event_with_an_unknown_field_data_is_a_file_too(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    bare = [event("bare", "a.png", data=data) for data in ({"x": 1}, 5, None)]
+    path = tmp_path / "events.jsonl"
+    path.write_text("\n".join([json.dumps(in_base64(event("wrapped", "a.png", ext={"x": 1}))), *bare]))
+    found = given(path)
+    assert [item.creative_id for item in found] == ["wrapped", "bare", "bare", "bare"]
+    assert [embedded(item) for item in found] == [(tmp_path / "a.png").read_bytes()] * 4
+    assert [item.structured for item in found] == [True, False, False, False]
+    wrapped = json.loads(found[0].event)
+    inside = json.loads(base64.b64decode(wrapped.pop("data_base64")))
+    assert wrapped == ENVELOPE
+    assert inside["ext"] == {"x": 1}
+    for item, read in [(found[0], inside), *((item, json.loads(item.event)) for item in found[1:])]:
+        assert item.creative is not None
+        assert read["ad"]["display"]["banner"]["img"] == item.creative.image_url
+    assert [json.loads(item.event)["data"] for item in found[1:]] == [{"x": 1}, 5, None]
+
+
+def test_an_envelope_is_seen_wherever_its_fields_stand(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    data = json.loads(event("one", "data:image/png;base64," + "A" * 100_000))
+    path.write_text(json.dumps({"data": data} | ENVELOPE))
+    (item,) = given(path)
+    assert item.creative is not None
+    assert item.structured
+
+
 @pytest.mark.parametrize(
     ("line", "code", "creative_id"),
     [
         ("{not json", Code.BAD_EVENT, None),
         ('{"ad": {"id": "x", "lastmod": "soon", "display": {"banner": {"img": "a.png"}}}}', Code.BAD_EVENT, "x"),
+        (event("x", 5, data={"y": 1}), Code.BAD_EVENT, "x"),
+        (json.dumps(ENVELOPE | {"type": "another", "data": json.loads(event("x", "a.png"))}), Code.BAD_EVENT, "x"),
+        (json.dumps(in_base64(event("x", 5))), Code.BAD_EVENT, "x"),
+        (json.dumps(in_base64("{")), Code.BAD_EVENT, None),
+        (json.dumps(ENVELOPE | {"data_base64": 5}), Code.BAD_EVENT, None),
+        ("[]", Code.BAD_EVENT, None),
+        (event("x", "secret.png", ext="DEEP").replace('"DEEP"', "[" * 300 + "]" * 300), Code.BAD_EVENT, "x"),
         (event("x", "nowhere.png"), Code.MISSING_IMAGE, "x"),
         (event("x", "../secret.png"), Code.FETCH_REFUSED, "x"),
         (event("x", "a/../../secret.png"), Code.FETCH_REFUSED, "x"),
@@ -102,6 +144,7 @@ def test_what_is_wrong_with_a_line_is_told(tmp_path: Path, line: str, code: Code
     picture(tmp_path / "secret.png")
     folder = tmp_path / "sub"
     folder.mkdir()
+    picture(folder / "secret.png")
     path = folder / "events.jsonl"
     path.write_text(line)
     (item,) = given(path)
