@@ -8,11 +8,13 @@ from typing import Any
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from admodels.runtime.runner import EngineError, EngineMemoryError
+from admodels.runtime.runner import EngineError, EngineLostError, EngineMemoryError
 
 _GPU, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # ONNX Runtime has no kind of its own for it: what its arena, and the C++ allocator under it, say.
-_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation", "out of memory", "STATUS_ALLOC_FAILED")
+_LOST = ("CUDA failure", "CUDA error")
+"""As for `cuda.checked`: every other error of CUDA's is taken for one that sticks."""
 
 
 class OnnxRuntimeRunner:
@@ -53,7 +55,8 @@ class OnnxRuntimeRunner:
     def infer(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the graph once.
 
-        Raises EngineMemoryError, or EngineError with the error's class, never its text (it may quote inputs).
+        Raises EngineMemoryError, EngineLostError when CUDA has failed (then the process has to end), or EngineError with
+        the error's class, never its text (it may quote inputs).
         """
         try:
             values = self._session.run(self.outputs, {name: feeds[name] for name in self.inputs})
@@ -62,5 +65,7 @@ class OnnxRuntimeRunner:
         except Exception as error:
             if any(sign in str(error) for sign in _NO_MEMORY):
                 raise EngineMemoryError("ONNX Runtime had no memory for this batch") from error
+            if self.backend != "onnxruntime" and any(sign in str(error) for sign in _LOST):
+                raise EngineLostError("ONNX Runtime says that CUDA has failed") from error
             raise EngineError(f"ONNX Runtime failed: {type(error).__name__}") from error
         return dict(zip(self.outputs, values, strict=True))

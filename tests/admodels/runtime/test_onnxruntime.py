@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
-from admodels.runtime.runner import EngineError, EngineMemoryError
+from admodels.runtime.runner import EngineError, EngineLostError, EngineMemoryError
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,34 @@ def test_another_failure_tells_its_class_and_not_its_text(expander: OnnxRuntimeR
         expander.infer(feeds(3) | {"x": np.array(["secret"])})
     assert not isinstance(caught.value, EngineMemoryError)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; file=cuda_call.cc", EngineLostError),
+        ("CUDA error cudaErrorECCUncorrectable: uncorrectable ECC error encountered", EngineLostError),
+        ("CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc", EngineMemoryError),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0", EngineMemoryError),
+        ("Got invalid dimensions for input: c5", EngineError),
+    ],
+)
+def test_an_error_of_cuda_that_sticks_is_a_lost_engine(
+    expander: OnnxRuntimeRunner, monkeypatch: pytest.MonkeyPatch, said: str, kind: type[Exception]
+) -> None:
+    class Session:
+        def run(self, *_: object) -> None:
+            raise RuntimeError(said)
+
+    monkeypatch.setattr(expander, "_session", Session())
+    monkeypatch.setattr(expander, "backend", "onnxruntime-cuda")
+    with pytest.raises((EngineError, EngineLostError)) as caught:
+        expander.infer(feeds(3))
+    assert type(caught.value) is kind
+    assert said not in str(caught.value)
+    monkeypatch.setattr(expander, "backend", "onnxruntime")
+    with pytest.raises(EngineError):
+        expander.infer(feeds(3))
 
 
 def test_a_missing_input_and_a_broken_model_are_named(expander: OnnxRuntimeRunner) -> None:
