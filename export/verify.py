@@ -131,14 +131,13 @@ def check_parity(
         except RunnerUnavailableError as error:
             unavailable[backend] = str(error)
             continue
-        results = [(case, expected, made.infer(case.feeds)) for case, expected in wanted]
-        reports.append(
-            ParityReport(
-                backend=made.backend,
-                outputs=tuple(_output_parity(name, results, tolerances[name], narrow) for name in wanted[0][1]),
-                invariance=max(_invariance(made, case) for case in cases),
-            )
-        )
+        try:
+            results = [(case, expected, made.infer(case.feeds)) for case, expected in wanted]
+            invariance = max(_invariance(made, case) for case in cases)
+        finally:
+            getattr(made, "close", _nothing)()  # TensorRT's holds the GPU's memory, which the next graph may need
+        outputs = tuple(_output_parity(name, results, tolerances[name], narrow) for name in wanted[0][1])
+        reports.append(ParityReport(made.backend, outputs, invariance))
     verdict = Verdict(tuple(reports), unavailable)
     if not verdict.ok:
         raise ParityError(verdict)
@@ -162,6 +161,10 @@ def table(verdict: Verdict) -> str:
         lines.append(f"alone against in its batch: {report.invariance:.2e} (allowed {INVARIANCE_TOLERANCE:.0e})")
     lines += [f"{name}: not compared: {why}" for name, why in verdict.unavailable.items()]
     return "\n".join(lines)
+
+
+def _nothing() -> None:
+    """What runners without memory of their own have to close."""
 
 
 def _told(value: float | None, digits: int) -> str:

@@ -183,3 +183,22 @@ def test_narrow_arithmetic_has_to_stay_finite_beyond_its_range_and_fp32_exact() 
 def test_a_graph_that_onnx_runtime_cant_read_is_an_error_not_a_runner_that_is_missing() -> None:
     with pytest.raises(EngineError, match="can't load the model"):
         check_parity(b"\x08\x0a", reference, CASES, TOLERANCES, backends=("onnxruntime", "openvino"))
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_runner_that_holds_a_gpus_memory_is_closed_whatever_it_gave(works: bool) -> None:
+    closed = []
+
+    class Holding(FakeRunner):
+        def close(self) -> None:
+            closed.append(True)
+
+    def broken(_: Arrays) -> Arrays:
+        raise EngineError("planted")
+
+    made = Holding(reference if works else broken)
+    try:
+        check_parity(b"", reference, CASES, TOLERANCES, make_runner=lambda *_: made)
+    except EngineError:
+        assert not works
+    assert closed == [True]
