@@ -57,7 +57,8 @@ def load_bundle(folder: Path, signed: Check | None = None) -> Bundle:
         BundleError: missing, changed, unlisted or linked file, path that leaves the folder, unreadable manifest,
             a graph that reaches for other files; with `signed`, no signature or one that isn't the key's.
     """
-    if folder.is_symlink() or not folder.is_dir():
+    # Its parent too, for by it the folder is found; what holds all models may be a link, as in a mounted volume.
+    if folder.parent.is_symlink() or folder.is_symlink() or not folder.is_dir():
         raise BundleError(f"bundle {_label(folder)}: no such folder; `adscore models list` shows what is there")
     raw = _read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES)
     if signed is not None:
@@ -182,16 +183,18 @@ def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
             or path == SIGNATURE
         ):
             raise BundleError(f"bundle {_label(folder)}: {MANIFEST} lists a path that is not inside the bundle")
+    known = {MANIFEST, SIGNATURE, *manifest.files}
+    known |= {parent.as_posix() for path in manifest.files for parent in PurePosixPath(path).parents}
     for root, folders, names in os.walk(folder):
         relative = Path(root).relative_to(folder)
-        if relative == Path():
-            folders[:] = [name for name in folders if name != ENGINES]
         for name in [*folders, *names]:
             path = (relative / name).as_posix()
             if (Path(root) / name).is_symlink():
                 raise BundleError(f"bundle {_label(folder)}: {path} is a link; a bundle holds plain files only")
-            if name in names and path not in (MANIFEST, SIGNATURE) and path not in manifest.files:
+            if path not in known and not (path == ENGINES and name in folders):
                 raise BundleError(f"bundle {_label(folder)}: {path} isn't listed in {MANIFEST}; remove it")
+        if relative == Path():
+            folders[:] = [name for name in folders if name != ENGINES]
 
 
 def _read_checked(folder: Path, path: str, expected: str) -> bytes:

@@ -87,10 +87,26 @@ def test_a_missing_file_is_named(make: Callable[..., Path], name: str) -> None:
 
 def test_a_file_that_is_not_listed_is_refused(make: Callable[..., Path]) -> None:
     folder = make()
-    (folder / "extra").mkdir()
-    (folder / "extra" / "weights.bin").write_bytes(b"x")
-    with pytest.raises(BundleError, match=r"extra/weights.bin isn't listed"):
+    (folder / "weights.bin").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"weights.bin isn't listed"):
         load_bundle(folder)
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_a_folder_that_is_not_listed_is_refused(make: Callable[..., Path], filled: bool) -> None:
+    folder = make()
+    (folder / "extra").mkdir()
+    if filled:
+        (folder / "extra" / "weights.bin").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"extra isn't listed"):
+        load_bundle(folder)
+
+
+def test_a_listed_file_may_lie_in_a_folder(make: Callable[..., Path]) -> None:
+    folder = make(files=manifest(FILES | {"a/b/x.json": b"{}"})["files"])
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "x.json").write_bytes(b"{}")
+    assert set(load_bundle(folder).files) == {*FILES, "a/b/x.json"}
 
 
 def test_links_are_refused_even_to_the_right_bytes(make: Callable[..., Path], tmp_path: Path) -> None:
@@ -107,6 +123,32 @@ def test_a_linked_folder_is_refused(make: Callable[..., Path], tmp_path: Path) -
     link.symlink_to(make())
     with pytest.raises(BundleError, match="no such folder"):
         load_bundle(link)
+
+
+def test_a_link_in_place_of_the_models_name_is_refused(make: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make()
+    folder.parent.rename(tmp_path / "elsewhere")
+    folder.parent.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="no such folder"):
+        load_bundle(folder)
+
+
+def test_all_models_may_lie_behind_a_link(make: Callable[..., Path], tmp_path: Path) -> None:
+    make()
+    (tmp_path / "linked").symlink_to(tmp_path / "models")
+    assert load_bundle(tmp_path / "linked" / "toy" / "1").label == "toy/1"
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_engines_are_a_folder_or_nothing(make: Callable[..., Path], tmp_path: Path, kind: str) -> None:
+    folder = make()
+    if kind == "link":
+        (tmp_path / "engines").mkdir()
+        (folder / "engines").symlink_to(tmp_path / "engines")
+    else:
+        (folder / "engines").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"engines is a link|engines isn't listed"):
+        load_bundle(folder)
 
 
 def test_a_pipe_in_place_of_a_file_does_not_hang(make: Callable[..., Path]) -> None:
