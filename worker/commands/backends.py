@@ -103,11 +103,18 @@ def _openvino() -> Callable[[Bundle, int], Runner]:
 
 
 def _engine(settings: Settings, trt: ModuleType, plan: Plan) -> bytes:
-    """The engine's bytes: those that lie here, else built. Raises EngineError, TensorRtUnavailableError."""
-    found = engine_store.load(plan.place, plan.key)
+    """The engine's bytes: those that lie here, else built; one for other shapes, say, counts as none where it may be
+    built. Raises EngineError, TensorRtUnavailableError."""
+    refuse = settings.tensorrt.missing_engine == "refuse"
+    try:
+        found = engine_store.load(plan.place, plan.key)
+    except EngineError:
+        if refuse:
+            raise
+        found = None  # `build` looks again under its lock, and logs why
     if found is not None:
         return found
-    if settings.tensorrt.missing_engine == "refuse":
+    if refuse:
         raise EngineError(f"it has no engine {plan.key.folder}: `adscore models build` makes it")
     _log.info("engine_building", bundle=plan.bundle.label, engine=plan.key.folder)
     try:

@@ -10,8 +10,12 @@ import pytest
 from admodels.contract.bundle import load_bundle
 from admodels.contract.manifest import TensorSpec
 from admodels.contract.subwords import MAX_WORD_CHARACTERS, Subwords
-from admodels.runtime import cuda
-from worker.commands.backends import Runners, profiles_of
+from admodels.runtime import cuda, engine_store
+from admodels.runtime.engine_from_onnx import BuildOptions
+from admodels.runtime.engine_store import EngineKey
+from admodels.runtime.runner import EngineError
+from worker.commands import backends
+from worker.commands.backends import Plan, Runners, profiles_of
 from worker.errors import FatalError
 from worker.settings import Settings
 
@@ -78,3 +82,22 @@ def test_a_model_that_reads_words_has_room_for_the_longest() -> None:
     (rows,) = Subwords([longest], buckets=1_000).encode([longest])
     assert len(rows) <= profile["rows"].most
     assert (profile["words"].least, profile["rows"].least) == (1, 1)
+
+
+@pytest.mark.parametrize("missing", ["build", "refuse"])
+def test_an_engine_that_was_built_for_other_shapes_is_one_that_is_missing(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = load_bundle(MODELS / "dbafn" / "1")
+    new = EngineKey("tensorrt", "11.4.0", "9.0", "fp32", "ab" * 32, ({"batch": (1, 64, 64)},), {})
+    old = dataclasses.replace(new, shapes=({"batch": (1, 16, 16)},))
+    place = tmp_path / "dbafn" / "1" / "engines" / new.folder
+    engine_store.save(place, old, b"old", b"")
+    monkeypatch.setattr(backends, "_built", lambda *_: (b"new", b"timings"))
+    plan, wanted = Plan(bundle, place, new, (), BuildOptions()), settings(tensorrt={"missing_engine": missing})
+    if missing == "refuse":
+        with pytest.raises(EngineError, match="built for another shapes"):
+            backends._engine(wanted, None, plan)  # type: ignore[arg-type]
+        return
+    assert backends._engine(wanted, None, plan) == b"new"  # type: ignore[arg-type]
+    assert engine_store.load(place, new) == b"new"
