@@ -170,9 +170,10 @@ def _ask_for_captures(trt: ModuleType, config: Any, network: Any) -> None:
 def _use_timings(trt: ModuleType, config: Any, kept: bytes) -> None:
     if trt.__name__ == RTX:
         return  # it times kernels where it runs, and its timing caches are deprecated
-    if not config.set_timing_cache(config.create_timing_cache(kept), False):
-        # Timings of another version or GPU: nothing is lost but time.
-        config.set_timing_cache(config.create_timing_cache(b""), False)
+    for timings in (kept, b""):  # those of another version or GPU are refused: nothing is lost but time
+        cache = config.create_timing_cache(timings)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return
 
 
 def _timings(trt: ModuleType, config: Any) -> bytes:

@@ -7,11 +7,13 @@ and with this GPU and this TensorRT, and the bytes that are loaded are the bytes
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,7 +67,7 @@ def engine_place(models: Path, bundle: Bundle, key: EngineKey) -> Path:
 
 def graph_sha256(bundle: Bundle) -> str:
     """sha256 (hex) of the graph that the bundle's engines are built from."""
-    return hashlib.sha256(bundle.files[MODEL]).hexdigest()
+    return _sha256(bundle.files[MODEL])
 
 
 def load(place: Path, key: EngineKey) -> bytes | None:
@@ -74,9 +76,11 @@ def load(place: Path, key: EngineKey) -> bytes | None:
     Raises EngineError that names the folder and the reason: a changed or missing file, a link, an engine for another
     GPU, version, graph or shapes.
     """
+    where = f"engine {place.parent.parent.parent.name}/{place.parent.parent.name}/{key.folder}"
+    if place.is_symlink() or place.parent.is_symlink():
+        raise EngineError(f"{where}: it is a link; {_MEND}")
     if not place.exists():
         return None
-    where = f"engine {place.parent.parent.parent.name}/{place.parent.parent.name}/{key.folder}"
     try:
         raw = _read_plain(place / DIGESTS, MAX_DIGESTS_BYTES)
         told = json.loads(raw)
@@ -91,7 +95,7 @@ def load(place: Path, key: EngineKey) -> bytes | None:
     for name, value in wanted.items():
         if told.get(name) != value:
             raise EngineError(f"{where}: built for another {_SAID.get(name, name)}; {_MEND}")
-    if told.get("sha256") != hashlib.sha256(plan).hexdigest():
+    if told.get("sha256") != _sha256(plan):
         raise EngineError(f"{where}: {PLAN} isn't the file that was built; {_MEND}")
     return plan
 
@@ -105,7 +109,7 @@ def save(place: Path, key: EngineKey, plan: bytes, timing_cache: bytes) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=".writing-"))
     try:
-        digests = {**key.as_json(), "sha256": hashlib.sha256(plan).hexdigest()}
+        digests = {**key.as_json(), "sha256": _sha256(plan), "timings_sha256": _sha256(timing_cache)}
         for name, data in ((PLAN, plan), (TIMINGS, timing_cache), (DIGESTS, json.dumps(digests, indent=1).encode())):
             with (scratch / name).open("wb") as file:
                 file.write(data)
@@ -122,11 +126,13 @@ def save(place: Path, key: EngineKey, plan: bytes, timing_cache: bytes) -> None:
 
 
 def timings(place: Path) -> bytes:
-    """What the engine that lies there took its tactics from; empty where there is none."""
+    """What the engine that lies there took its tactics from; empty where there is none, or where it has changed."""
     try:
-        return _read_plain(place / TIMINGS)
-    except OSError:
+        kept = _read_plain(place / TIMINGS)
+        told = json.loads(_read_plain(place / DIGESTS, MAX_DIGESTS_BYTES))
+    except (OSError, ValueError, RecursionError):
         return b""
+    return kept if isinstance(told, dict) and told.get("timings_sha256") == _sha256(kept) else b""
 
 
 @contextlib.contextmanager
@@ -139,9 +145,16 @@ def one_builder(place: Path) -> Iterator[None]:
 
 
 def _read_plain(path: Path, limit: int = 8 << 30) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    # Without O_NONBLOCK a pipe would hold the worker until somebody writes into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, f"{path.name} isn't a plain file")
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise OSError(0, f"{path.name} is too large")
+        raise OSError(errno.EFBIG, f"{path.name} is too large")
     return data
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -55,8 +55,8 @@ class OnnxRuntimeRunner:
     def infer(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the graph once.
 
-        Raises EngineMemoryError, EngineLostError when CUDA has failed (then the process has to end), or EngineError with
-        the error's class, never its text (it may quote inputs).
+        Raises EngineMemoryError, EngineLostError when CUDA has failed (then the process has to end), or EngineError
+        with the error's class, never its text (it may quote inputs).
         """
         try:
             values = self._session.run(self.outputs, {name: feeds[name] for name in self.inputs})

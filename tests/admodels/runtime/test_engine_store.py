@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import multiprocessing
+import os
 import random
 import resource
 import time
@@ -58,10 +59,41 @@ def test_one_bit_anywhere_is_refused(place: Path, name: str) -> None:
             loaded = engine_store.load(place, KEY)
         except EngineError:
             continue
-        # A space of the digest file became another one, say: then it is the engine that was built.
+        # A space of the digest file became another one, say, or the timings' digest: then it is the engine that was
+        # built, without its timings.
         assert name == DIGESTS
-        assert json.loads(data) == json.loads(good)
+        assert decisive(json.loads(data)) == decisive(json.loads(good))
         assert loaded == BYTES
+        assert (engine_store.timings(place) == b"timings") == (json.loads(data) == json.loads(good))
+
+
+def decisive(digests: dict[str, Any]) -> dict[str, Any]:
+    """What decides about the engine itself."""
+    return {name: digests[name] for name in ("sha256", *KEY.as_json())}
+
+
+@pytest.mark.parametrize("name", [PLAN, DIGESTS])
+def test_a_pipe_in_place_of_a_file_does_not_hang(place: Path, name: str) -> None:
+    (place / name).unlink()
+    os.mkfifo(place / name)
+    with pytest.raises(EngineError, match=f"{name} isn't a plain file"):
+        engine_store.load(place, KEY)
+
+
+@pytest.mark.parametrize("which", ["engine", "engines"])
+def test_a_link_in_place_of_a_folder_is_refused(place: Path, tmp_path: Path, which: str) -> None:
+    folder = place if which == "engine" else place.parent
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EngineError, match="it is a link"):
+        engine_store.load(place, KEY)
+
+
+def test_timings_that_changed_are_not_given_to_the_builder(place: Path) -> None:
+    (place / engine_store.TIMINGS).write_bytes(b"timingz")
+    assert engine_store.timings(place) == b""
+    (place / DIGESTS).write_bytes(b"[]")
+    assert engine_store.timings(place) == b""
 
 
 def swap_after(monkeypatch: pytest.MonkeyPatch, place: Path, read: str, data: bytes) -> None:
@@ -186,4 +218,9 @@ def test_of_two_builders_one_builds_and_the_other_finds(tmp_path: Path) -> None:
 
 def test_the_digests_say_all_that_decides(place: Path) -> None:
     told = json.loads((place / DIGESTS).read_text())
-    assert told.keys() == {"format", "sha256", *(field.name for field in dataclasses.fields(EngineKey))}
+    assert told.keys() == {
+        "format",
+        "sha256",
+        "timings_sha256",
+        *(field.name for field in dataclasses.fields(EngineKey)),
+    }
