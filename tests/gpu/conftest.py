@@ -1,9 +1,10 @@
 """What the checks on a GPU share, and where their figures go.
 
-    .venv/bin/python -m pytest tests/gpu
+    python -m pytest -c tests/gpu/pytest.ini --confcutdir tests/gpu tests/gpu
 
-runs them all, in the order of their files' names, and writes `benchmarks/results/gpu-<date>-<GPU>.json`. Nothing here
-runs without a GPU: everything is marked `gpu` and skipped.
+runs them all, in the order of their files' names, and writes `benchmarks/results/gpu-<date>-<GPU>.json`. It needs torch,
+timm, transformers, onnx, onnxscript, onnxruntime, cuda-bindings, pytest and a TensorRT, and no plugin. Nothing here runs
+without a GPU: everything is marked `gpu` and skipped.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx
 Arrays = dict[str, NDArray[Any]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Here too, since a run with `pytest.ini` reads no conftest above this one."""
+    if cuda.compute_capability() is None:
+        for item in items:
+            if item.path.is_relative_to(Path(__file__).parent):
+                item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+
+
 class Results:
     """Figures by check, with what they were measured on."""
 
@@ -50,7 +59,7 @@ class Results:
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         told = {
             "date": today,
-            "command": "python -m pytest tests/gpu",
+            "command": "python -m pytest -c tests/gpu/pytest.ini --confcutdir tests/gpu tests/gpu",
             "gpu": gpu,
             "compute_capability": cuda.compute_capability(),
             "python": platform.python_version(),
