@@ -48,7 +48,7 @@ class LoadedSettings:
         for name in fields():
             group, _, leaf = name.rpartition(".")
             value = getattr(getattr(self.settings, group) if group else self.settings, leaf)
-            yield name, _shown(value), self.origins[name]
+            yield name, _shown(name, value), self.origins[name]
 
 
 def fields() -> dict[str, FieldInfo]:
@@ -192,10 +192,12 @@ def _told(detail: Any, origins: Mapping[str, str]) -> str:
     return f"{origin}: {text}; it is {masked(str(shown))[:100]!r}"
 
 
-def _shown(value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
     if isinstance(value, SecretStr):
         secret = value.get_secret_value()
-        return masked(secret) if re.match(r"[a-z]+://", secret) else "***" if secret else ""
+        # Where Redis is, is no secret; of every other one nothing may be told, whatever it looks like.
+        is_url = name == "redis.url" and re.match(r"[a-z]+://", secret)
+        return masked(secret) if is_url else "***" if secret else ""
     if isinstance(value, tuple):
         return ",".join(masked(str(item)) for item in value)
     return masked(str(value))

@@ -7,8 +7,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 
 def installed_models() -> Path:
@@ -23,11 +33,23 @@ def _split(value: Any) -> Any:
     return items
 
 
+def _addressed(url: str) -> str:
+    """No URL, or one with a host and a port that a connection can be made to. Raises ValueError."""
+    if url:
+        parts = urlsplit(url)
+        if not parts.hostname:
+            raise ValueError("names no host")
+        if parts.port == 0:  # a port that is none at all has raised by itself
+            raise ValueError("Port out of range 1-65535")
+        parts.hostname.encode("idna")
+    return url
+
+
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_split)]
 """A list: comma-separated text, or a TOML array."""
 Bundle = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_.-]{0,31})?$")]
 Bundles = Annotated[tuple[Bundle, ...], BeforeValidator(_split)]
-Endpoint = Annotated[str, Field(pattern=r"^(https?://[^\s/?#@]+)?$")]
+Endpoint = Annotated[str, Field(pattern=r"^(https?://[^\s/?#@]+)?$"), AfterValidator(_addressed)]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Ocr = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*$")]
 
@@ -316,7 +338,7 @@ class TensorRt(_Group):
 class Tracing(_Group):
     """Traces by OpenTelemetry; needs the extra `adscore[tracing]`, which the image has."""
 
-    endpoint: str = Field(
+    endpoint: Annotated[str, AfterValidator(_addressed)] = Field(
         default="",
         pattern=r"^(https?://[^\s/?#@]+(/[^\s?#@]*)?)?$",
         description="Where traces go (OTLP over HTTP), like http://collector:4318/v1/traces; empty: tracing is off.",

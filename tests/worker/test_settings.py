@@ -113,10 +113,35 @@ def test_a_bad_number_from_a_file_is_not_shown(tmp_path: Path) -> None:
         ("ADSCORE_MODELS__CTR", "../evil"),
         ("ADSCORE_OCR__LANGUAGES", "eng;rm"),
         ("ADSCORE_KAFKA__INPUT_TOPIC", "a b"),
+        ("ADSCORE_TRACING__ENDPOINT", "http://collector:99999999/v1/traces"),
+        ("ADSCORE_TRACING__ENDPOINT", "http://:4318/v1/traces"),
+        ("ADSCORE_TRACING__ENDPOINT", "http://[::1:4318/v1/traces"),
+        ("ADSCORE_TRACING__ENDPOINT", "http://" + "a" * 64),
+        ("ADSCORE_FETCH__S3_ENDPOINT", "https://minio:port"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(name: str, value: str) -> None:
     assert name in problems({name: value})
+
+
+def test_only_redis_shows_what_is_no_secret_of_its_url() -> None:
+    given = {
+        "ADSCORE_KAFKA__SASL_PASSWORD": f"x://{SECRET}",
+        "ADSCORE_TRACING__HEADERS": f"a://x={SECRET}",
+        "ADSCORE_REDIS__URL": f"redis://u:{SECRET}@cache:6379/0",
+    }
+    shown = {name: value for name, value, _ in load(None, given).rows()}
+    assert shown["kafka.sasl_password"] == shown["tracing.headers"] == "***"
+    assert shown["redis.url"] == "redis://***@cache:6379/0"
+
+
+@pytest.mark.parametrize(
+    "entry", ["https://u:{}@cdn", "u:{}@cdn", "http://{}/@cdn", "https://cdn/?t={}", "s3:///?t={}"]
+)
+def test_a_password_in_an_entry_that_is_none_is_not_shown(entry: str) -> None:
+    text = problems({"ADSCORE_FETCH__ALLOWED_HOSTS": entry.format(SECRET)})
+    assert "ADSCORE_FETCH__ALLOWED_HOSTS" in text
+    assert SECRET not in text
 
 
 def test_true_is_no_number(tmp_path: Path) -> None:

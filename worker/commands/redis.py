@@ -15,20 +15,18 @@ TIMEOUT_SECONDS = 5.0
 
 @contextmanager
 def connected(settings: Settings, purpose: str) -> Iterator[Any]:
-    """A client that answers. Raises FatalError (exit status 3) without Redis or when it fails in the block.
+    """A client that answers. purpose: what Redis is needed for, as the end of a sentence.
 
-    purpose: what Redis is needed for, as the end of a sentence.
+    Raises FatalError (exit status 3) without Redis or when it fails in the block, (2) for a URL that can't be read.
     """
-    from redis import Redis
     from redis.exceptions import RedisError
+
+    from worker.delivery.redis_link import client_of
 
     url = settings.redis.url.get_secret_value()
     if not url:
         raise FatalError(f"ADSCORE_REDIS__URL isn't set: {purpose}", exit_code=UNAVAILABLE)
-    try:
-        client = Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS)
-    except ValueError:
-        raise FatalError("ADSCORE_REDIS__URL isn't a URL that Redis's client reads", exit_code=2) from None
+    client = client_of(url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS)
     try:
         client.ping()
         yield client

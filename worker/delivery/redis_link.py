@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from redis import Redis
@@ -25,6 +25,18 @@ class RedisUnavailableError(Exception):
     def __init__(self, *, asked: bool) -> None:
         super().__init__("Redis did not answer" if asked else "Redis is left alone for a while")
         self.asked = asked
+
+
+def client_of(url: str, **options: Any) -> Redis:
+    """redis-py's client, not connected yet. Raises FatalError (exit status 2) for a URL that it can't read."""
+    try:
+        client = Redis.from_url(url, **options)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # not opened: tells options that there aren't
+    except (TypeError, ValueError):  # their texts quote the URL
+        message = "ADSCORE_REDIS__URL: its port, database or an option behind its ? is none that redis-py knows"
+        raise FatalError(message, exit_code=2) from None
+    return client
 
 
 class Breaker:
@@ -77,20 +89,14 @@ class RedisLink:
         breaker_seconds: float,
         on_breaker: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        try:
-            self._client = Redis.from_url(
-                url,
-                socket_timeout=timeout_seconds,
-                socket_connect_timeout=timeout_seconds,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-                driver_info=None,
-            )
-            pool = self._client.connection_pool
-            pool.connection_class(**pool.connection_kwargs)  # not opened: tells options that there aren't
-        except (TypeError, ValueError):  # their texts quote the URL
-            message = "ADSCORE_REDIS__URL: its port, database or an option behind its ? is none that redis-py knows"
-            raise FatalError(message, exit_code=2) from None
+        self._client = client_of(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            driver_info=None,
+        )
         self._breaker = Breaker(breaker_seconds)
         self._on_breaker = on_breaker
 

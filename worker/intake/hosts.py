@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -90,17 +91,24 @@ def _bucket(text: str) -> _Bucket:
     scheme, rest = text.split("://", 1)
     bucket, _, prefix = rest.partition("/")
     if not bucket:
-        raise ValueError(f"{SETTING}: {text!r} names no bucket; write {scheme}://bucket or {scheme}://bucket/prefix")
+        raise ValueError(
+            f"{SETTING}: {_shown(text)!r} names no bucket; write {scheme}://bucket or {scheme}://bucket/prefix"
+        )
     return _Bucket(scheme, bucket, prefix)
 
 
 def _host(text: str) -> _Host:
     scheme, rest = ("http", text.removeprefix("http://")) if text.startswith("http://") else ("https", text)
-    mend = f"{SETTING}: {text!r} is no entry; write host, host:port, .domain, *, an IP address or a CIDR"
+    mend = f"{SETTING}: {_shown(text)!r} is no entry; write host, host:port, .domain, *, an IP address or a CIDR"
     try:
         return _network(scheme, rest) or _name(scheme, rest)
     except ValueError:
         raise ValueError(f"{mend} (http:// before it permits plain http there), s3://bucket or gs://bucket") from None
+
+
+def _shown(text: str) -> str:
+    """An entry that is none may hold what a URL hides: its userinfo and its query go."""
+    return re.sub(r"\?.*", "?***", re.sub(r"^([a-z0-9]+://)?.*@", r"\1***@", text))
 
 
 def _network(scheme: str, rest: str) -> _Host | None:

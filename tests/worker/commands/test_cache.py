@@ -69,6 +69,9 @@ def test_what_cannot_be_is_told(adscore: Callable[..., Any], topics: Any) -> Non
     assert adscore("cache", "purge", "--head", "fame").status == 2
     assert adscore("cache", "purge", "--version", "*").status == 2
     assert adscore("cache", "stats", env=topics.env | {"ADSCORE_REDIS__URL": ""}).status == 3
+    for odd in ("redis://:secret@h:6379/0?foo=bar", "redis://:secret@h:port/0"):
+        ran = adscore("cache", "stats", env=topics.env | {"ADSCORE_REDIS__URL": odd})
+        assert (ran.status, "ADSCORE_REDIS__URL" in ran.err, "secret" in ran.err) == (2, True, False), ran.err
     ran = adscore("cache", "stats", env=topics.env | {"ADSCORE_REDIS__URL": "redis://:secret@127.0.0.1:1/0"})
     assert ran.status == 3
     assert "secret" not in ran.err

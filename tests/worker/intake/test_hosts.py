@@ -90,7 +90,6 @@ def test_object_stores() -> None:
         "cdn.example:99999",
         "cdn.example:http",
         "*.example",
-        "user@cdn.example",
         "10.0.0.0/33",
         "127.1",
         "2130706433",
