@@ -23,7 +23,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from admodels.layers.multiscale import Resize
-from training.datasets.sample import GREY, BadRows, Record, Sample
+from training.datasets.sample import GREY, BadRows, DataError, Record, Sample
 from training.encoders import SharedEncoders
 from training.features import key_of
 
@@ -60,9 +60,12 @@ def encoded(
         maps = {name: np.broadcast_to(made, (count, *made.shape[1:])) for name, made in _grey(encoders, grids).items()}
     else:
         place = folder / f"pictures-{_picture_key(records, pictures, encoders, grids)}"
-        _once(place, report, f"{count} pictures", lambda new: _write_maps(new, records, encoders, grids, bad))
+        new = _once(place, report, f"{count} pictures", lambda new: _write_maps(new, records, encoders, grids, bad))
         maps = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in grids}
-        usable[json.loads((place / "bad.json").read_text(encoding="utf-8"))] = False
+        unreadable: list[int] = json.loads((place / "bad.json").read_text(encoding="utf-8"))
+        usable[unreadable] = False
+        if not new:
+            _say_again([records[index] for index in unreadable], encoders.side, place, bad)
     texts = [{} if form == "image" else dict(record.fields) for record in records]
     if not any(texts):
         ids, mask = encoders.words([{}])
@@ -109,10 +112,18 @@ def _picture_key(
     return key_of(pictures=list(pictures), mirrored=mirrored, encoder=encoders.key(), grids=dict(grids))
 
 
-def _once(folder: Path, report: Callable[[str], None], what: str, write: Callable[[Path], None]) -> None:
-    """Make a store that isn't there, whole or not at all."""
+def _say_again(records: Sequence[Record], side: int, store: Path, bad: BadRows) -> None:
+    """Rows that were skipped when the store was made are errors, or counted, in every run that opens it."""
+    for record in records:
+        with bad.row():
+            record.sample(side)
+            raise DataError(f"{record.picture} (row {record.row}) couldn't be read once and can now: remove {store}")
+
+
+def _once(folder: Path, report: Callable[[str], None], what: str, write: Callable[[Path], None]) -> bool:
+    """Make a store that isn't there, whole or not at all; whether it was made now."""
     if (folder / "done").exists():
-        return
+        return False
     report(f"encoding {what} → {folder}")
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -121,6 +132,7 @@ def _once(folder: Path, report: Callable[[str], None], what: str, write: Callabl
     (partial / "done").touch()
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+    return True
 
 
 def _write_maps(

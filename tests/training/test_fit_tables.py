@@ -210,6 +210,12 @@ def test_a_picture_that_cannot_be_read_stops_or_is_skipped_and_counted(tmp_path)
     fit(config, root, tmp_path / "run", seed=0, command="x", report=lambda _: None, bad=bad)
     assert bad.count >= 1
     assert "03.png" in told[0]
+    again = BadRows(skip=True, report=told.append)
+    fit(config, root, tmp_path / "again", seed=0, command="x", report=lambda _: None, bad=again)
+    assert again.count == bad.count
+    assert told[bad.count :] == told[: bad.count]
+    with pytest.raises(DataError, match=r"03\.png \(row 3\) can't be read.*--skip-bad"):
+        fit(config, root, tmp_path / "run", seed=0, command="x", report=lambda _: None)
     report, lines = evaluate(Predictor(tmp_path / "run", MODELS), "website_aesthetics", root, BadRows(skip=True))
     assert (report["rows"], report["skipped"]) == (ROWS - 1, 1)
     assert [line["row"] for line in lines] == [n for n in range(ROWS) if n != 3]
