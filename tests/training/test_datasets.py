@@ -26,6 +26,31 @@ def test_splits_share_no_photograph(photo_root):
     assert sum(map(len, parts.values())) == 12
 
 
+def photos(root, *names):
+    (root / "images").mkdir()
+    for name in names:
+        (root / "images" / name).touch()
+    return root
+
+
+def test_without_a_list_splits_still_share_no_photograph(tmp_path):
+    photos(tmp_path, *(f"{n}.png" for n in range(60)))
+    parts = {split: set(osie.photographs(tmp_path, split)) for split in ("train", "tune", "validation")}
+    assert sum(map(len, parts.values())) == len(set.union(*parts.values())) == 60
+    assert 5 < len(parts["validation"]) < 20
+    (tmp_path / "images" / "another.png").touch()
+    assert parts["validation"] <= set(osie.photographs(tmp_path, "validation"))
+
+
+def test_a_list_may_have_a_byte_order_mark_and_names_with_spaces(tmp_path):
+    photos(tmp_path, "a b.png", "c.png", "d.png", "e.png")
+    (tmp_path / "validation.txt").write_bytes("\ufeffc.png\r\na b.png\r\n\r\n".encode())
+    assert [path.name for path in osie.photographs(tmp_path, "validation")] == ["a b.png", "c.png"]
+    (tmp_path / "validation.txt").write_text("elsewhere.png\n")
+    with pytest.raises(DataError, match=r"no photograph for validation: .*mend .*validation\.txt"):
+        osie.photographs(tmp_path, "validation")
+
+
 def test_photographs_come_with_their_density_and_mirrored(photo_root):
     plain, mirrored = list(osie.samples(photo_root, "validation", 32, flips=True))[:2]
     assert plain.image.shape == (32, 32, 3)

@@ -162,10 +162,10 @@ def test_infographics_come_with_their_clicks(root):
 
 def test_twitter_rows_put_the_target_into_the_tweet(root):
     header = "index\t#1 Label\t#2 ImageID\t#3 String\t#3 String"
-    write(root / "train.tsv", header, "0\t2\t0.png\t$T$ wins\tAda", "1\t0\t0.png\t$T$ wins\tBob")
+    write(root / "train.tsv", header, "0\t2\t0.png\t$T$ beats Bob\tAda", "1\t0\t0.png\tAda beats $T$\tBob")
     write(root / "test.tsv", header, "0\t1\t1.png\thello $T$\tEve")
     one, two, three = read(tweets.targets, root)
-    assert [r.fields["body"] for r in (one, two, three)] == ["Ada wins", "Bob wins", "hello Eve"]
+    assert [r.fields["body"] for r in (one, two, three)] == ["Ada beats Bob", "Ada beats Bob", "hello Eve"]
     assert [r.labels["sentiment"] for r in (one, two, three)] == [2, 0, 1]
     assert one.groups == two.groups != three.groups
     assert [r.row for r in (one, two, three)] == [0, 1, 2]

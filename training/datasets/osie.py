@@ -2,16 +2,17 @@
 
     images/*              the photographs
     fixations.csv.gz      image,x,y,… in pixels of the photograph
-    validation.txt        file names of the photographs to validate on; optional
+    validation.txt        file names of the photographs to validate on, one a line; without it about one in five
 
-Of the photographs that validation.txt doesn't list, every ninth is for tuning (early stopping, calibration).
+Of the other photographs every ninth is for tuning (early stopping, calibration).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,22 +31,32 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def photographs(root: Path, split: Split | None = None) -> list[Path]:
-    """The photographs of a split, sorted by name; all of them for None. Raises DataError for an empty folder."""
+    """The photographs of a split, sorted by name; all of them for None. Raises DataError where there are none."""
     found = sorted(path for path in (root / "images").glob("*") if path.suffix.lower() in _SUFFIXES)
     if not found:
         raise DataError(f"{root}/images holds no photographs: --root names the folder that holds images/")
-    listing = root / "validation.txt"
-    held_out = set(listing.read_text(encoding="utf-8").split()) if listing.exists() else set()
+    if split is None:
+        return found
+    held_out = _held_out(root, found)
     rest = [path for path in found if path.name not in held_out]
     match split:
         case "validation":
-            return [path for path in found if path.name in held_out] if held_out else found
+            chosen = [path for path in found if path.name in held_out]
         case "tune":
-            return rest[::9]
+            chosen = rest[::9]
         case "train":
-            return [path for index, path in enumerate(rest) if index % 9]
-        case _:
-            return found
+            chosen = [path for index, path in enumerate(rest) if index % 9]
+    if not chosen:
+        raise DataError(f"{root}/images has no photograph for {split}: add some, or mend {root}/validation.txt")
+    return chosen
+
+
+def _held_out(root: Path, found: Sequence[Path]) -> set[str]:
+    """Names to validate on: those of validation.txt, else those whose hash says so, whatever lies beside them."""
+    listing = root / "validation.txt"
+    if listing.exists():
+        return {line.strip() for line in tables.lines(listing)} - {""}
+    return {path.name for path in found if sha256(path.name.encode()).digest()[0] % 5 == 0}
 
 
 def fixations(root: Path, bad: BadRows | None = None) -> dict[str, NDArray[np.float32]]:

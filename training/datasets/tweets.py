@@ -59,7 +59,7 @@ def _target(
     start = tweet.find(_TARGET)
     extra = {"target": (start, start + len(target))} if start >= 0 else {}
     picture = tables.picture(folder, table, index, image)
-    return Record(number, f"{table.stem}-{index}", picture, {"body": words}, labels, _same(tweet), extra=extra)
+    return Record(number, f"{table.stem}-{index}", picture, {"body": words}, labels, _same(words), extra=extra)
 
 
 def _polarity(table: Path, index: int, label: str, *, negative: bool) -> int:
