@@ -62,12 +62,17 @@ def auc(truth: NDArray[np.bool_], score: Array, weight: Array | None = None) -> 
 
 
 def average_precision(truth: NDArray[np.bool_], score: Array) -> float:
-    """Mean precision at each positive, best score first; NaN without positives."""
+    """Mean precision at each positive, best score first; NaN without positives.
+
+    Rows of equal score are one step, at the precision behind the last of them: their order says nothing.
+    """
     order = np.argsort(-score, kind="stable")
-    hits = truth[order]
+    hits, ranked = truth[order], score[order]
     if not hits.any():
         return float("nan")
-    return float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean())
+    ends = np.r_[np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1]
+    found = np.cumsum(hits)[ends]  # positives so far
+    return float((np.diff(found, prepend=0) * found / (ends + 1)).sum() / hits.sum())
 
 
 def click_metrics(clicks: Array, impressions: Array, predicted: Array) -> dict[str, float]:

@@ -35,6 +35,10 @@ def test_ranking_agrees_with_sklearn_with_ties_and_weights(rng):
     distinct = rng.permutation(90).astype(float)
     expected = metrics.average_precision_score(truth, distinct)
     assert measures.average_precision(truth, distinct) == pytest.approx(expected)
+    expected = metrics.average_precision_score(truth, score)
+    assert measures.average_precision(truth, score) == pytest.approx(expected)
+    assert measures.average_precision(truth[::-1], score[::-1]) == pytest.approx(expected)
+    assert measures.average_precision(truth, np.zeros(90)) == pytest.approx(truth.mean())
     assert np.isnan(measures.auc(np.ones(3, bool), np.arange(3.0)))
 
 
