@@ -104,6 +104,8 @@ class Config(_Strict):
         counts = (self.data.rows, self.data.tune_rows, self.data.validation_rows)
         if self.dataset == GENERATED and min(counts) < 1:
             raise ValueError("data.rows, data.tune_rows and data.validation_rows say how many creatives to make")
+        if self.data.contrast_rows and not 2 <= self.data.contrast_rows <= self.data.rows:
+            raise ValueError("data.contrast_rows are of the first data.rows creatives: 0, or from 2 to data.rows")
         if self.dataset != GENERATED and self.fit.monitor is None:
             raise ValueError("fit.monitor names the metric of `evaluate` that early stopping watches")
         if self.subwords.dim and (self.dataset == GENERATED or "objects" not in DATASETS[self.dataset].text):

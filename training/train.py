@@ -48,6 +48,7 @@ class Job:
 
 def run(job: Job) -> dict[str, float]:
     """Train until the last epoch or until `patience` epochs brought nothing better; returns the best metrics."""
+    _require_batches(job)
     job.model.to(job.place.device)
     optimiser = _optimiser(job)
     state = _State.restore(job, optimiser)
@@ -73,6 +74,19 @@ def run(job: Job) -> dict[str, float]:
             _write_log(job.out, state.history)
             job.report(f"epoch {state.epoch}: loss {losses['total']:.4f}, {job.task.monitor} {abs(value):.4f}")
     return state.best_metrics
+
+
+def _require_batches(job: Job) -> None:
+    """Two rows for every process make a batch; rows that make none would be waited for without end."""
+    read = {"data": job.train}
+    if job.contrast is not None:
+        read["data.contrast_rows"] = job.contrast.enhanced
+    for mend, rows in read.items():
+        if min(len(rows), job.fit.batch_size) < 2 * job.place.world:
+            raise ValueError(
+                f"{len(rows)} rows in batches of {job.fit.batch_size} leave no two for each of {job.place.world} "
+                f"processes: raise {mend} or fit.batch_size"
+            )
 
 
 def _watched(task: Task, measured: Mapping[str, float]) -> float:

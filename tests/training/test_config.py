@@ -32,6 +32,15 @@ def test_a_wrong_value_names_its_key(tmp_path):
         config.load(file)
 
 
+@pytest.mark.parametrize("count", [1, 3001])
+def test_variants_are_of_rows_that_there_are(count, tmp_path):
+    file = tmp_path / "wrong.toml"
+    generated = next(f for f in FILES if f.stem == "dbafn-generated").read_text()
+    file.write_text(generated.replace("contrast_rows = 600", f"contrast_rows = {count}"))
+    with pytest.raises(config.ConfigError, match=r"data\.contrast_rows are of the first data\.rows.*from 2 to"):
+        config.load(file)
+
+
 def test_subwords_are_for_words_without_pictures(tmp_path):
     file = tmp_path / "wrong.toml"
     file.write_text(

@@ -134,6 +134,18 @@ def test_a_loss_that_explodes_says_what_to_lower(tmp_path, rows):
         train.run(job(tmp_path, broken, FIT, rows=rows))
 
 
+def test_rows_that_make_no_batch_are_an_error_and_not_waited_for(tmp_path):
+    maps = ("c3", "c4", "c5")
+    few, enough = Rows([features(1, maps=maps)]), Rows([features(8, maps=maps)])
+    with pytest.raises(ValueError, match=r"1 rows in batches of 4 .* raise data\.contrast_rows"):
+        train.run(job(tmp_path, dbafn(), FIT, rows=enough, name="dbafn", contrast=Contrast(few, few)))
+    with pytest.raises(ValueError, match="1 rows in batches of 4 leave no two for each of 1 processes: raise data or"):
+        train.run(job(tmp_path, dbafn(), FIT, rows=few, name="dbafn"))
+    place = Place(torch.device("cpu"), world=3)
+    with pytest.raises(ValueError, match="8 rows in batches of 4 leave no two for each of 3"):
+        train.run(job(tmp_path, dbafn(), FIT, rows=enough, name="dbafn", place=place))
+
+
 def test_a_model_follows_its_batches_to_the_device(rows):
     """A fresh model stands on the CPU; `meta` is a device that every machine has."""
     found: set[str] = set()
