@@ -43,7 +43,7 @@ def test_no_rule_reaches_the_metadata_services(shape: str, address: str, chart) 
 
 
 def test_the_world_is_reached_where_it_is_allowed(chart) -> None:
-    fetches = egress(chart("everything"))[-1]
+    fetches = egress(chart("everything"))[3]
     for address in ("203.0.113.9", "10.1.2.3", "2001:db8::1"):
         assert reaches(fetches, address)
 
@@ -56,7 +56,7 @@ def test_excepted_addresses_lie_in_their_block(chart) -> None:
 
 
 def test_ports_follow_from_the_settings(chart) -> None:
-    assert ports(chart("everything")) == [{53}, {9092}, {6379}, {443, 8081}]
+    assert ports(chart("everything")) == [{53}, {9092}, {6379}, {443, 8081}, {4318}]
     assert ports(chart("sasl-ssl")) == [{53}, {9094}, {6380}, {443}]
     assert ports(chart("without-redis")) == [{53}, {9092}]
 
@@ -75,6 +75,38 @@ def test_ports_follow_from_the_settings(chart) -> None:
 def test_fetch_ports_follow_from_the_allow_list(hosts: str, wanted: set[int], chart) -> None:
     rendered = chart("without-redis", sets=[f"config.fetch.allowed_hosts={hosts}"])
     assert ports(rendered)[2:] == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "settings", "wanted"),
+    [
+        ("{s3://bucket}", ["s3_endpoint=https://minio.example:9000"], {443, 9000}),
+        ("{cdn.example,gs://bucket}", ["gs_endpoint=http://gcs.example"], {443, 80}),
+        ("{s3://bucket}", ["s3_endpoint=https://[fd00::1]"], {443}),
+        ("{s3://bucket}", ["gs_endpoint=http://gcs.example:4443"], {443}),
+    ],
+)
+def test_an_object_stores_own_port_is_open(hosts: str, settings: list[str], wanted: set[int], chart) -> None:
+    sets = [f"config.fetch.allowed_hosts={hosts}", *(f"config.fetch.{setting}" for setting in settings)]
+    assert ports(chart("without-redis", sets=sets))[2:] == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("http://collector:4318/v1/traces", 4318),
+        ("https://collector.example/v1/a:1", 443),
+        ("http://[fd00::1]/v1/traces", 80),
+    ],
+)
+def test_the_collector_of_traces_is_reached(endpoint: str, port: int, chart) -> None:
+    rendered = chart("without-redis", sets=[f"config.tracing.endpoint={endpoint}"])
+    assert ports(rendered)[2:] == [{port}]
+    assert not reaches(egress(rendered)[-1], METADATA[0])
+    own = ["networkPolicy.tracing.ports={9}", "networkPolicy.tracing.to[0].podSelector.matchLabels.app=collector"]
+    rule = egress(chart("without-redis", sets=[f"config.tracing.endpoint={endpoint}", *own]))[-1]
+    assert rule["ports"] == [{"port": 9, "protocol": "TCP"}]
+    assert rule["to"] == [{"podSelector": {"matchLabels": {"app": "collector"}}}]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,15 @@
 {{- include "adscore.ports" $ports -}}
 {{- end }}
 
-{{/* Ports given, or those that the fetch allow-list's entries and the bundles' store mean; nothing where nothing is fetched. */}}
+{{/* The port of an http(s) URL. */}}
+{{- define "adscore.urlPort" -}}
+{{- regexFind "^https?://[^/]+" . | regexFind ":[0-9]+$" | trimPrefix ":" | default (ternary "80" "443" (hasPrefix "http://" .)) -}}
+{{- end }}
+
+{{/*
+Ports given, or those that the fetch allow-list's entries, their stores' endpoints and the bundles' store mean; nothing
+where nothing is fetched. 443 stays open beside a store's own port: credentials come from there.
+*/}}
 {{- define "adscore.fetchPorts" -}}
 {{- $ports := .Values.networkPolicy.fetch.ports -}}
 {{- if not $ports -}}
@@ -50,11 +58,24 @@
 {{- if $entry -}}
 {{- $named := regexFind "^[^:]+:[0-9]+$|\\]:[0-9]+$" (trimPrefix "http://" $entry) | regexFind "[0-9]+$" -}}
 {{- $ports = append $ports ($named | default (ternary "80" "443" (hasPrefix "http://" $entry)) | int) -}}
+{{- $endpoint := "" -}}
+{{- if hasPrefix "s3://" $entry }}{{ $endpoint = $.Values.config.fetch.s3_endpoint }}{{ end -}}
+{{- if hasPrefix "gs://" $entry }}{{ $endpoint = $.Values.config.fetch.gs_endpoint }}{{ end -}}
+{{- with $endpoint }}{{ $ports = append $ports (include "adscore.urlPort" . | int) }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- if eq .Values.bundles.source "objectStore" -}}
 {{- $ports = append $ports 443 -}}
 {{- end -}}
+{{- end -}}
+{{- include "adscore.ports" $ports -}}
+{{- end }}
+
+{{/* Ports given, or that of the collector; nothing without tracing. */}}
+{{- define "adscore.tracingPorts" -}}
+{{- $ports := list -}}
+{{- with .Values.config.tracing.endpoint -}}
+{{- $ports = $.Values.networkPolicy.tracing.ports | default (list (include "adscore.urlPort" . | int)) -}}
 {{- end -}}
 {{- include "adscore.ports" $ports -}}
 {{- end }}
