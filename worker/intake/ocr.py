@@ -24,6 +24,9 @@ MAX_BOXES = 100
 MAX_BOX_CHARACTERS = 64
 
 _GRACE_SECONDS = 5.0
+"""For the child of `pytesseract`, which ends the program that it started itself."""
+_GRACE_IN_CHILD_SECONDS = 1.0
+"""For the others, which can't always be interrupted: then it is the child that ends."""
 _PASSED = ("TESSDATA_PREFIX", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 _MEMORY_FOLDER = "/dev/shm"  # noqa: S108  # a folder of our own is made inside
 
@@ -47,6 +50,7 @@ class OcrPool:
         if engine not in ENGINES:
             raise ValueError(f"OCR engine {engine!r}: choose one of {', '.join(ENGINES)}")
         self._timeout_seconds = timeout_seconds
+        self._grace_seconds = _GRACE_SECONDS if engine == "pytesseract" else _GRACE_IN_CHILD_SECONDS
         in_memory = os.access(_MEMORY_FOLDER, os.W_OK | os.X_OK)
         self._folder = tempfile.mkdtemp(prefix="adscore-ocr-", dir=_MEMORY_FOLDER if in_memory else None)
         environment = {"OMP_THREAD_LIMIT": "1"}  # two threads each for two processes: 0.05 images/s instead of 7
@@ -68,7 +72,7 @@ class OcrPool:
         height, width = image.shape
         request = ocr_child.request_parts(height, width, np.ascontiguousarray(image).reshape(-1).data)
         try:
-            head = self._children.ask(request, self._timeout_seconds + _GRACE_SECONDS).head
+            head = self._children.ask(request, self._timeout_seconds + self._grace_seconds).head
         except ChildHungError:
             raise OcrError("ocr_timeout", f"OCR took over {self._timeout_seconds:g} s") from None
         except ChildDiedError:

@@ -149,14 +149,17 @@ def test_other_trained_data_under_the_same_name_is_another_identity(
 
 
 @each_name
-def test_over_its_time_is_a_timeout_and_the_child_lives(name: str) -> None:
+def test_over_its_time_is_a_timeout_soon_after_it(name: str) -> None:
     pool = OcrPool(1, name, timeout_seconds=0.05)
     pids = pool.pids()
+    began = time.monotonic()
     noise = np.random.default_rng(0).integers(0, 255, (1200, 1600), dtype=np.uint8)
     with pytest.raises(OcrError) as caught:
         pool.read(noise)
     assert caught.value.code == "ocr_timeout"
-    assert pool.pids() == pids
+    assert time.monotonic() - began < 4
+    if name == "pytesseract":
+        assert pool.pids() == pids, "the program alone is ended"
     pool.close()
 
 
