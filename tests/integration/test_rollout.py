@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.faults.creatives import LASTMOD, Outgoing, bare, withdrawal
+from tests.faults.creatives import LASTMOD, Outgoing, bare, with_image, withdrawal
+from tests.faults.gate import Gate
 from tests.faults.light_models import write_light_models, write_next_ctr
 from tests.faults.process import WorkerProcess, wait_for
 from tests.faults.wire import Found, publish, read_all
@@ -30,6 +31,8 @@ PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     for title in ("\n### Rolling out a model\n", "\n## Rescoring\n")
 )
 CREATIVES = 20
+LINKED = 5
+"""So many of them have their image behind a URL."""
 NEXT = {"ADSCORE_MODELS__CTR": "adfusion/2"}
 
 
@@ -53,6 +56,13 @@ def start(start_adscore: Callable[..., Any], two_versions: Mapping[str, str]) ->
         return WorkerProcess(start_adscore("worker", *arguments, env=topics.env | two_versions | settings))
 
     return start
+
+
+@pytest.fixture
+def site() -> Iterator[Gate]:
+    with Gate() as gate:
+        gate.open()
+        yield gate
 
 
 def newest(servers: str, topic: str) -> dict[str, Found]:
@@ -80,19 +90,22 @@ def stop(worker: WorkerProcess) -> None:
 
 
 def test_what_an_older_version_scored_is_scored_again_behind_live_traffic(
-    stack, make_topics, start, adscore, two_versions
+    stack, make_topics, start, adscore, two_versions, site: Gate, tmp_path: Path
 ) -> None:
     topics, servers = make_topics(2), stack.bootstrap_servers
     old_ms = LASTMOD - 1_000
-    # Some are read by OCR, and some are ordered by their record's time alone.
-    publish(servers, topics.input, creatives(CREATIVES, ocr_text=None))
+    fetch = site.settings | {"ADSCORE_FETCH__HELD_DIR": str(tmp_path / "held")}
+    # Some are read by OCR, some are downloaded, and some are ordered by their record's time alone.
+    linked = [with_image(f"cr-{number}", site.url(number + 1), ocr_text=None) for number in range(LINKED)]
+    publish(servers, topics.input, [*linked, *creatives(CREATIVES, ocr_text=None)[LINKED:]])
     publish(servers, topics.input, [bare("undated", 90, lastmod=None)], timestamp_ms=old_ms)
-    assert start(topics, "--until-idle", "0.5").wait() == 0
+    assert start(topics, "--until-idle", "0.5", **fetch).wait() == 0
     before = newest(servers, topics.output)
     assert len(before) == CREATIVES + 1
+    assert site.asked.total() == LINKED
 
     env = topics.env | two_versions | NEXT
-    worker = start(topics, **NEXT).wait_ready()
+    worker = start(topics, **NEXT, **fetch).wait_ready()
     told = adscore(*DRY_RUN, env=env)
     assert (told.returncode, len(told.stdout.splitlines())) == (0, CREATIVES + 1), told.stderr
     ran = adscore(*STALE, env=env)
@@ -113,6 +126,8 @@ def test_what_an_older_version_scored_is_scored_again_behind_live_traffic(
     assert worker.metric("adscore_stage_duration_seconds_count", stage="ocr") == 0, "it read a known picture again"
     assert _scored_by(worker) == {("adfusion", "2"): CREATIVES + 1}, "another model than the new one ran"
     assert worker.metric("adscore_event_age_seconds_bucket", le="60.0") == CREATIVES + 1, "it seems to have waited"
+    assert site.asked.total() == LINKED, "it downloaded what was held"
+    assert worker.metric("adscore_held_images_total", result="hit") == LINKED
     again = adscore(*STALE, env=env)
     assert (again.returncode, "0 sent" in again.stderr) == (0, True), again.stderr
     assert adscore(*SINCE, env=env).returncode == 0
