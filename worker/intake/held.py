@@ -15,6 +15,7 @@ import re
 import struct
 import threading
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -198,7 +199,7 @@ def _name(creative: Creative) -> str:
 
 def _write(file: Path, held: _Held, data: bytes) -> bool:
     """Whole or not at all."""
-    new = file.with_name(f"{file.name}.{threading.get_ident()}.new")
+    new = file.with_name(f"{file.name}.{uuid.uuid4().hex}.new")
     try:
         new.write_bytes(_HEAD.pack(held.asked_ms, bytes.fromhex(held.sha256)) + data)
         new.replace(file)
