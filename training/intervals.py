@@ -1,8 +1,9 @@
 """How sure a metric is: bootstrap intervals over groups of rows, paired between two models.
 
-Every seed validates on rows of its own (datasets/splits.py). A resample draws groups with replacement within each seed,
-computes the metric per seed and takes the mean over the seeds; two models are drawn alike, so that what both find hard
-cancels in their difference.
+Every seed validates on rows of its own (datasets/splits.py), but where the set names its validation rows. A resample
+draws groups with replacement within each seed, computes the metric per seed and takes the mean over the seeds; seeds on
+the same rows are drawn alike, for three runs on 40 photographs have seen 40 photographs, not 120. Two models are drawn
+alike, so that what both find hard cancels in their difference.
 """
 
 from __future__ import annotations
@@ -117,12 +118,16 @@ def _whole(seeds: Sequence[Seed], name: str) -> float:
 def _draw(seeds: Sequence[Seed], resamples: int, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
     """Per model the metric of every resample, mean over the seeds; all models see the same draws."""
     sums = {name: np.zeros(resamples) for name in seeds[0].metrics}
+    alike: dict[tuple[str, ...], list[Seed]] = defaultdict(list)
     for seed in seeds:
-        members = _members(seed.groups)
+        alike[tuple(seed.groups)].append(seed)
+    for groups, some in alike.items():
+        members = _members(groups)
         for n in range(resamples):
             rows = np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))])
-            for name, metric in seed.metrics.items():
-                sums[name][n] += metric(rows) / len(seeds)
+            for seed in some:
+                for name, metric in seed.metrics.items():
+                    sums[name][n] += metric(rows) / len(seeds)
     return sums
 
 

@@ -51,11 +51,19 @@ def test_groups_are_drawn_whole():
 def test_several_seeds_are_averaged_and_tell_more_than_one():
     rng = np.random.default_rng(3)
     values = [rng.normal(mean, 1, 100) for mean in (0.0, 1.0, 2.0)]
-    seeds = [Seed({"a": mean_of(each)}, [str(n) for n in range(100)]) for each in values]
+    seeds = [Seed({"a": mean_of(each)}, [f"{s}-{n}" for n in range(100)]) for s, each in enumerate(values)]
     found = intervals(seeds, 1000, rng)["a"]
     one = intervals(seeds[:1], 1000, rng)["a"]
     assert found.value == pytest.approx(np.mean([each.mean() for each in values]))
     assert found.high - found.low == pytest.approx((one.high - one.low) / np.sqrt(3), rel=0.25)
+
+
+def test_seeds_on_the_same_rows_tell_no_more_of_them_than_one():
+    rng = np.random.default_rng(3)
+    groups, values = [str(n) for n in range(100)], rng.normal(0, 1, 100)
+    one = intervals([Seed({"a": mean_of(values)}, groups)], 1000, np.random.default_rng(0))["a"]
+    three = intervals([Seed({"a": mean_of(values)}, groups)] * 3, 1000, np.random.default_rng(0))["a"]
+    assert (three.low, three.high) == pytest.approx((one.low, one.high))
 
 
 def test_a_metric_over_all_rows_is_the_judges():
