@@ -9,8 +9,9 @@ from typing import Any
 
 from admodels.build import encoder_uses, small_spec
 from admodels.contract.spec import ModelSpec
+from admodels.papers import adfusion, baselines, dbafn, deepm2ad, fgmfn, mvla
 from training import tasks
-from training.config import GENERATED, Config, ConfigError
+from training.config import GENERATED, Config, ConfigError, nearest
 from training.datasets.catalogue import DATASETS
 from training.datasets.sample import BadRows
 from training.encoders import SharedEncoders
@@ -24,16 +25,49 @@ def saved(out: Path) -> tuple[Config, int]:
     file = out / "config.json"
     if not file.exists():
         raise ConfigError(f"{out} is no run: config.json is missing; `adscore-train fit` makes one")
-    found = json.loads(file.read_text(encoding="utf-8"))
-    seed = found.pop("run_seed", 0)
-    return Config.model_validate(found), seed
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        seed = found.pop("run_seed", 0)
+        return Config.model_validate(found), seed
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(f"{file} is no configuration of this version; remove {out} and fit again") from error
+
+
+def require_same(out: Path, config: Config, seed: int) -> None:
+    """Raises ConfigError where the run in `out` is of another configuration or seed.
+
+    A key that came after the run was made has its default there: the run is what it was.
+    """
+    theirs, own = saved(out)
+    if own != seed or theirs.model_dump(mode="json") != config.model_dump(mode="json"):
+        raise ConfigError(f"{out} holds a run of another configuration or seed: choose another --out, or remove it")
 
 
 def task_of(config: Config) -> Task:
-    """What the configured model learns on the configured data set."""
-    if config.dataset == GENERATED:
-        return TASKS[config.model]
-    return tasks.for_dataset(config.model, DATASETS[config.dataset], config.fit.monitor or "")
+    """What the configured model learns on the configured data set. Raises ConfigError for weights of no term."""
+    task = TASKS[config.model]
+    if config.dataset != GENERATED:
+        task = tasks.for_dataset(config.model, DATASETS[config.dataset], config.fit.monitor or "")
+    _check_weights(config, task)
+    return task
+
+
+def _check_weights(config: Config, task: Task) -> None:
+    plain: dict[str, Any] = _WEIGHTS[config.model]()._asdict()
+    if config.model == "adfusion":
+        plain |= dict.fromkeys((*task.values, "within"), 1.0)
+    for name, value in config.weights.items():
+        if name not in plain:
+            raise ConfigError(f"weights.{name}: unknown key; {nearest(name, list(plain))}")
+        if isinstance(value, str) != isinstance(plain[name], str):
+            kind = "a name" if isinstance(plain[name], str) else "a number"
+            raise ConfigError(f"weights.{name} is {value!r}, not {kind} such as {plain[name]!r}")
+
+
+_WEIGHTS: dict[str, Callable[[], Any]] = {
+    "dbafn": dbafn.Weights, "fgmfn": fgmfn.Weights, "mvla": mvla.Weights, "deepm2ad": deepm2ad.Weights,
+    "adfusion": adfusion.Weights, "baseline": baselines.Weights,
+}  # fmt: skip
 
 
 def stores_of(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from admodels import checkpoint
-from training.assembly import spec_of, stores_of, task_of
+from training.assembly import require_same, spec_of, stores_of, task_of
 from training.baselines import BASELINES, Baseline
 from training.config import GENERATED, Config, ConfigError
 from training.datasets.catalogue import DATASETS
@@ -51,7 +51,8 @@ class Plan:
 def compare(plan: Plan, report: Report, bad: BadRows) -> dict[str, Any]:
     """Train what isn't trained yet, write OUT's outcome, return it.
 
-    Raises ConfigError for generated creatives, which have no seeds of their own.
+    Raises ConfigError for generated creatives, which have no seeds of their own, and where a finished run in OUT is of
+    another configuration.
     """
     if plan.first.dataset == GENERATED:
         raise ConfigError("generated creatives have no seeds of their own to compare; choose a data set that is read")
@@ -106,7 +107,9 @@ def _folder(plan: Plan, name: str, seed: int) -> Path:
 def _run(plan: Plan, name: str, config: Config, seed: int, report: Report, bad: BadRows) -> Path:
     out = _folder(plan, name, seed)
     report(f"{name}, seed {seed} → {out}")
-    if not (out / VALIDATION).exists():
+    if (out / VALIDATION).exists():
+        require_same(out, config, seed)
+    else:
         command = f"adscore-train compare: {name}, seed {seed}"
         features = plan.out.parent / "features"
         fit(config, plan.root, out, seed=seed, command=command, report=report, bad=bad, features=features)

@@ -95,7 +95,7 @@ class Config(_Strict):
     maps: tuple[Literal["c1", "c2", "c3", "c4", "c5"], ...] | None = None
     """Which of the image encoder's maps, finest first, where that isn't the model's own choice."""
     options: dict[str, int | float | str | bool | list[str]] = {}
-    weights: dict[str, float] = {}
+    weights: dict[str, float | str] = {}
 
     @model_validator(mode="after")
     def _complete(self) -> Config:

@@ -15,7 +15,7 @@ from admodels import checkpoint
 from admodels.build import build
 from admodels.contract.spec import ModelSpec, Served
 from training import calibrate, curves, train
-from training.assembly import built_spec, saved, spec_of, stores_of, task_of
+from training.assembly import built_spec, require_same, saved, spec_of, stores_of, task_of
 from training.batches import Rows
 from training.config import GENERATED, Config, ConfigError
 from training.datasets.catalogue import DATASETS
@@ -40,10 +40,10 @@ def fit(
 
     A run that lies in `out` is continued; one of another configuration or seed raises ConfigError.
     """
+    task = task_of(config)
     if place.first:
         _claim(out, config, seed)
     encoders = SharedEncoders(MODELS, config.encoders.image, config.encoders.text)
-    task = task_of(config)
     spec = spec_of(config, encoders, task)
     stores = stores_of(
         config, spec, encoders, root, features or out.parent / "features", seed, bad or BadRows(), report
@@ -119,8 +119,8 @@ def _claim(out: Path, config: Config, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     resolved = config.model_dump_json(indent=2)[:-2] + f',\n  "run_seed": {seed}\n}}\n'
     file = out / "config.json"
-    if file.exists() and file.read_text(encoding="utf-8") != resolved:
-        raise ConfigError(f"{out} holds a run of another configuration or seed: choose another --out, or remove it")
+    if file.exists():
+        require_same(out, config, seed)
     partial = out / f"config.{os.getpid()}.partial"
     partial.write_text(resolved, encoding="utf-8")
     partial.replace(file)

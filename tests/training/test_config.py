@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from training import config
+from training.assembly import task_of
 
 FILES = sorted(Path(config.__file__).parent.joinpath("configs").glob("*.toml"))
 
@@ -39,6 +40,21 @@ def test_variants_are_of_rows_that_there_are(count, tmp_path):
     file.write_text(generated.replace("contrast_rows = 600", f"contrast_rows = {count}"))
     with pytest.raises(config.ConfigError, match=r"data\.contrast_rows are of the first data\.rows.*from 2 to"):
         config.load(file)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_weight_is_of_a_term(file):
+    assert task_of(config.load(file))
+
+
+def test_the_sum_behind_dbafns_option_can_be_asked_for(tmp_path):
+    file = tmp_path / "run.toml"
+    generated = next(f for f in FILES if f.stem == "dbafn-generated").read_text()
+    file.write_text(f'{generated}\n[weights]\nsparse_reduction = "sum"\nsparse = 1\n')
+    loaded = config.load(file)
+    assert task_of(loaded)
+    assert loaded.weights == {"sparse_reduction": "sum", "sparse": 1.0}
+    assert isinstance(loaded.weights["sparse"], float)
 
 
 def test_subwords_are_for_words_without_pictures(tmp_path):

@@ -70,6 +70,32 @@ def test_a_finished_run_is_not_trained_again_and_not_mixed_up(run, photo_root):
         call("fit", config, "--root", photo_root, "--out", run, "--seed", 4)
 
 
+def test_a_run_from_before_a_key_was_there_is_still_that_run(run, photo_root):
+    file = run / "config.json"
+    kept = file.read_text()
+    older = json.loads(kept)
+    del older["fit"]["contrast_every"], older["subwords"]
+    file.write_text(json.dumps(older))
+    before = (run / "log.csv").read_text()
+    assert call("fit", run.parent / "small.toml", "--root", photo_root, "--out", run).exit_code == 0
+    assert (run / "log.csv").read_text() == before
+    assert json.loads(file.read_text()) == json.loads(kept)
+    file.write_text(json.dumps(older | {"unheard": 1}))
+    with pytest.raises(ValueError, match="no configuration of this version"):
+        call("fit", run.parent / "small.toml", "--root", photo_root, "--out", run)
+    file.write_text(kept)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [("smothing = 0.1", r"weights\.smothing: unknown key; .*'smoothing'"), ('itc = "sum"', "is 'sum', not a number")],
+)
+def test_weights_of_no_term_are_named_before_anything_runs(weights, said, photo_root, tmp_path):
+    (tmp_path / "odd.toml").write_text(f"{CONFIG}[weights]\n{weights}\n")
+    with pytest.raises(ValueError, match=said):
+        call("fit", tmp_path / "odd.toml", "--root", photo_root, "--out", tmp_path / "run")
+
+
 def test_calibrating_again_changes_nothing(run, photo_root):
     before = checkpoint.load(run).served
     found = call("calibrate", run, "--root", photo_root)

@@ -15,7 +15,7 @@ from PIL import Image
 from admodels import checkpoint
 from training import config as configuration
 from training.__main__ import cli
-from training.config import Config
+from training.config import Config, ConfigError
 from training.datasets.posters import GENRES
 from training.datasets.sample import BadRows, DataError
 from training.encoders import MODELS
@@ -241,6 +241,9 @@ def test_compare_and_ablate_tell_variants_apart(roots, tmp_path):
     for told in (*outcome["variants"].values(), *outcome["differences"].values()):
         assert told["low"] <= told["high"]
     assert json.loads((tmp_path / "compare" / "pitt" / "comparison.json").read_text()) == outcome
+    other = ("--root", roots("pitt_ads_text"), "--seeds", 2, "--resamples", 20, "--epochs", 2)
+    with pytest.raises(ConfigError, match="deepm2ad-s0 holds a run of another configuration"):
+        call("compare", small, *other, "--out", tmp_path / "compare" / "pitt")
     again = call("compare", small, *common, "--out", tmp_path / "compare" / "pitt")
     assert "encoding" not in again.stderr
     assert "deepm2ad, text only" in again.stdout
