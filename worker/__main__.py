@@ -76,6 +76,7 @@ def _version_option() -> click.Option:
 
 def main() -> None:
     """Entry point of the `adscore` program."""
+    edge.open_streams()
     status = edge.run(cli(), sys.argv[1:])
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         # Work that was given up: the interpreter would wait for its threads, for as long as a sender's host likes.

@@ -79,9 +79,13 @@ def _edged(callback: Callable[..., Any], *, native: bool) -> Callable[..., Any]:
         ):
             try:
                 status = callback(*args, **kwargs)
-                sys.stdout.flush()
+                _flush()
             except BrokenPipeError as error:
                 raise _PipeClosedError from error  # click would take it for a failure
+            except OSError as error:
+                if of_standard_output(error):
+                    raise _output_lost(error) from error
+                raise
             return status
 
     return run
@@ -89,6 +93,40 @@ def _edged(callback: Callable[..., Any], *, native: bool) -> Callable[..., Any]:
 
 class _PipeClosedError(Exception):
     """Who read standard output has seen enough."""
+
+
+def open_streams() -> None:
+    """Closed standard streams become empty ones, before another file gets their numbers."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def of_standard_output(error: OSError) -> bool:
+    """Whether it is standard output that failed, by where the error was raised; a broken pipe counts without asking."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    written = at is not None and at.tb_frame.f_code in (click.echo.__code__, _flush.__code__)
+    return written or isinstance(error, BrokenPipeError)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+
+
+def _output_lost(error: OSError) -> FatalError:
+    _write_into_nothing()
+    return FatalError(f"standard output: {error.strerror}", exit_code=UNAVAILABLE)
+
+
+def _write_into_nothing() -> None:
+    """Python flushes standard output once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _console(form: str) -> bool:
@@ -123,7 +161,7 @@ def run(cli: click.Group, arguments: list[str]) -> int:
     """Run the program and return its exit status. Nothing that a user or a sender can do shows a traceback."""
     try:
         status = cli.main(arguments, prog_name="adscore", standalone_mode=False, obj=Edge())
-        sys.stdout.flush()
+        _flush()
     except FatalError as error:
         return _fail(str(error), error.exit_code)
     except click.exceptions.Exit as done:
@@ -134,10 +172,14 @@ def run(cli: click.Group, arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except _PipeClosedError:
-        # Python would flush once more at exit: let it do so into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_into_nothing()
+        return 0
+    except SystemExit:  # click ends so at a pipe that was closed before the help was read, and nobody else does
+        _write_into_nothing()
         return 0
     except Exception as error:  # noqa: BLE001  the last place: a defect becomes one line that names its place
+        if isinstance(error, OSError) and of_standard_output(error):
+            return _fail(str(_output_lost(error)), UNAVAILABLE)
         from worker import logs
 
         told = logs.described(error)

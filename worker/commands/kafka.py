@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from worker.commands.edge import UNAVAILABLE
+from worker.commands.edge import UNAVAILABLE, of_standard_output
 from worker.errors import FatalError
 from worker.settings import masked
 from worker.types import Headers, Origin, Record
@@ -48,7 +48,7 @@ def reached(kafka: Kafka) -> Iterator[None]:
     try:
         yield
     except (KafkaError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
+        if isinstance(error, OSError) and of_standard_output(error):
             raise
         raise unreachable(kafka, error) from error
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from worker.commands.edge import UNAVAILABLE
+from worker.commands.edge import UNAVAILABLE, of_standard_output
 from worker.errors import FatalError
 from worker.settings import Settings, masked
 
@@ -31,7 +31,7 @@ def connected(settings: Settings, purpose: str) -> Iterator[Any]:
         client.ping()
         yield client
     except (RedisError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
+        if isinstance(error, OSError) and of_standard_output(error):
             raise
         raise FatalError(f"Redis at {masked(url)}: {error}; check ADSCORE_REDIS__URL", exit_code=UNAVAILABLE) from error
     finally:

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,13 +96,41 @@ def test_failures_become_exit_statuses(
     assert "creative text" not in err
 
 
-def test_a_closed_pipe_is_no_error() -> None:
+@pytest.mark.parametrize("verb", ["config show", "--help"])
+def test_a_closed_pipe_is_no_error(verb: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "worker", "config", "show"]
+    command = [sys.executable, "-m", "worker", *verb.split()]
     done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("verb", ["config show", "--help", "score -"])
+def test_closed_streams_are_nothing_to_read_and_nowhere_to_write(verb: str) -> None:
+    command = f'exec "$0" -m worker {verb} <&- >&- 2>"$1"'
+    with tempfile.NamedTemporaryFile() as err:
+        done = subprocess.run(["sh", "-c", command, sys.executable, err.name], cwd=ROOT, timeout=60)
+        assert (done.returncode, err.read()) == (0, b"")
+
+
+@pytest.mark.parametrize("verb", ["config show", "--help"])
+def test_a_full_disk_behind_standard_output_is_told(verb: str) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "worker", *verb.split()]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (3, "adscore: standard output: No space left on device\n")
+
+
+def test_a_full_disk_is_not_told_as_the_brokers(tmp_path: Path) -> None:
+    code = "from worker.__main__ import main; import worker.commands.tail as t, click\n"
+    code += "from worker.commands import edge, kafka\n"
+    code += "def tail(**_):\n with kafka.reached(edge.settings().kafka): click.echo('x')\n"
+    code += "t.tail.callback = tail; main()"
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-c", code, "tail"]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (3, "adscore: standard output: No space left on device\n")
 
 
 def test_ctrl_c_is_130(tmp_path: Path) -> None:
