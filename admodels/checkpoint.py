@@ -69,7 +69,11 @@ def save(
     recorded: Mapping[str, NDArray[Any]] | None = None,
     words: bytes | None = None,
 ) -> None:
-    """Write a checkpoint into `folder`, whole or not at all; one that is there is replaced."""
+    """Write a checkpoint into `folder`, whole or not at all; one that is there is replaced.
+
+    Killed at any moment it leaves the old one or the new one: between the two moves the old one lies in `<folder>.old`,
+    where `load` finds it.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     arrays = {name: np.ascontiguousarray(array) for name, array in (recorded or {}).items()}
@@ -84,9 +88,16 @@ def save(
         _write_json(new / SERVED, served or Served())
         _write_json(new / METRICS, dict(metrics or {}))
         _write_json(new / TRAINING, dict(training or {}))
+        old = _old(folder)
         if folder.exists():
-            shutil.move(folder, Path(scratch) / "old")
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(folder, old)
         os.replace(new, folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.old")
 
 
 def save_served(folder: Path, served: Served) -> None:
@@ -117,7 +128,7 @@ def load(folder: Path) -> Checkpoint:
 
 
 def _checkpoint_folder(folder: Path) -> Path:
-    for candidate in (folder, folder / "best"):
+    for candidate in (folder, folder / "best", _old(folder), _old(folder / "best")):
         if (candidate / SPEC).is_file():
             return candidate
     raise CheckpointError(f"{folder} holds no checkpoint ({SPEC}); `adscore-train fit` writes RUN/best")

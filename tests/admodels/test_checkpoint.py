@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +55,29 @@ def test_what_is_saved_is_loaded(run: Path, spec: ModelSpec) -> None:
 def test_saving_again_replaces_and_leaves_nothing_behind(run: Path, spec: ModelSpec) -> None:
     checkpoint.save(run / "best", build(spec), spec)
     assert checkpoint.load(run).metrics == {}
+    assert [p.name for p in run.iterdir()] == ["best"]
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_a_kill_between_moves_leaves_a_whole_checkpoint(
+    moves: int, run: Path, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, replace = [0], os.replace
+
+    def killed(one: Path, other: Path) -> None:
+        if made[0] == moves:
+            raise KeyboardInterrupt
+        made[0] += 1
+        replace(one, other)
+
+    monkeypatch.setattr(os, "replace", killed)
+    monkeypatch.setattr(shutil, "move", killed)
+    with contextlib.suppress(KeyboardInterrupt):
+        checkpoint.save(run / "best", build(spec), spec, metrics={"new": 1.0})
+    monkeypatch.undo()
+    expected = {"new": 1.0} if moves == 2 else {"ctr/auc": 0.7}
+    assert checkpoint.load(run).metrics == checkpoint.load(run / "best").metrics == expected
+    checkpoint.save(run / "best", build(spec), spec)
     assert [p.name for p in run.iterdir()] == ["best"]
 
 
