@@ -56,16 +56,17 @@ def fit(config: Path, root: Path, out: Path, seed: int, skip_bad: bool) -> None:
 def evaluate(
     model: Path, dataset: str, root: Path, models: Path | None, as_json: bool, predictions: Path | None, skip_bad: bool
 ) -> None:  # fmt: skip
-    """Measure MODEL (a run's or a bundle's folder, or centre-bias, spectral-residual) on a data set."""
+    """Measure MODEL (a run's or a bundle's folder, a bundle's name, centre-bias, spectral-residual) on a data set."""
     from training import evaluate as evaluation
     from training.baselines import BASELINES, Baseline
-    from training.encoders import MODELS
+    from training.encoders import MODELS, folder_of
     from training.predictor import Predictor
 
     if dataset not in evaluation.NAMES:
         hint = configuration.nearest(dataset, list(evaluation.NAMES))
         raise click.UsageError(f"unknown dataset {dataset!r}; {hint}")
-    predictor = Baseline(str(model)) if str(model) in BASELINES else Predictor(model, models or MODELS)
+    bundles = models or MODELS
+    predictor = Baseline(str(model)) if str(model) in BASELINES else Predictor(folder_of(model, bundles), bundles)
     report, rows = evaluation.evaluate(predictor, dataset, root, BadRows(skip=skip_bad, report=_say))
     if predictions is not None:
         predictions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from admodels.contract.bundle import Bundle, BundleError, load_bundle
+from admodels.contract.bundle import MANIFEST, Bundle, BundleError, load_bundle
 from admodels.contract.text import TextEncoder, pad
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
 from training.datasets.entities import EntityLabeller
@@ -67,6 +68,20 @@ class SharedEncoders:
     def tokens(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Token vectors, float32 B×L×D."""
         return self._text.infer({"input_ids": ids, "attention_mask": mask})["tokens"]
+
+
+def folder_of(model: Path, models: Path) -> Path:
+    """A model as people write it: the folder of a run or a bundle, or, as in settings, a bundle's `name/version` or
+    `name` (its newest version) in `models`."""
+    if model.exists():
+        return model
+    versions = [manifest.parent for manifest in (models / model).glob(f"*/{MANIFEST}")]
+    return max(versions, key=_natural) if versions else models / model if (models / model).is_dir() else model
+
+
+def _natural(version: Path) -> list[tuple[int, str]]:
+    """`10` after `9`, and `1.10` after `1.9`."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"[._-]", version.name)]
 
 
 def _use(bundle: Bundle) -> tuple[str, str, str]:

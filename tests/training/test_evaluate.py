@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from admodels.contract.bundle import BundleError
-from training import evaluate
+from training import encoders, evaluate
 from training.__main__ import cli, main
 from training.baselines import Baseline
 from training.datasets.sample import DataError
@@ -128,6 +128,21 @@ def test_pixels_are_let_go_once_they_are_scored(photo_root, monkeypatch):
     finally:
         (photo_root / "kept.txt").rename(photo_root / "validation.txt")
     assert len(shown) == 12
+
+
+def test_a_bundle_may_be_named_as_settings_name_it(models, photo_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    newer = models / "dbafn" / "10"
+    shutil.copytree(models / "dbafn" / "1", newer)
+    manifest = json.loads((newer / "manifest.json").read_bytes()) | {"version": "10"}
+    (newer / "manifest.json").unlink()
+    (newer / "manifest.json").write_text(json.dumps(manifest))
+    assert encoders.folder_of(Path("dbafn"), models) == newer
+    assert encoders.folder_of(Path("dbafn/1"), models) == models / "dbafn" / "1"
+    assert encoders.folder_of(Path("models/dbafn/1"), models) == Path("models/dbafn/1")
+    command = ["evaluate", "dbafn/10", "--dataset", "saliency_osie", "--root", str(photo_root)]
+    found = CliRunner().invoke(cli, [*command, "--models", str(models), "--json"], catch_exceptions=False)
+    assert json.loads(found.stdout)["model"] == "dbafn/10"
 
 
 def test_an_unknown_set_names_the_nearest():
