@@ -66,6 +66,7 @@ class FakeSource:
         self.is_member = True
         self.closed = False
         self.seeks: list[tuple[int, int]] = []
+        self.lags: dict[int, int] = {}
         self.fail_commit: Exception | None = None
         self._callbacks: list[Callable[[], None]] = []
 
@@ -105,7 +106,7 @@ class FakeSource:
         self.seeks.append((partition, -1))
 
     def lag(self) -> dict[int, int]:
-        return {}
+        return self.lags
 
     def pause(self) -> None:
         self.paused = True

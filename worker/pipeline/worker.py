@@ -67,6 +67,7 @@ class Worker:
         self._received = 0
         self._busy_at = 0.0
         self._commit_at = 0.0
+        self._lagging: set[int] = set()
         self._committing_since: float | None = None
         self._committed_at = time.monotonic()
         self._joined_at: float | None = None
@@ -243,13 +244,21 @@ class Worker:
         self._commit_at = now + self._limits.commit_interval_seconds
         self._advance()
         offsets, owners = self.holdings.committable(), self.holdings.assignments()
-        for partition, lag in self._source.lag().items():
-            self._metrics.lag.labels(str(partition)).set(lag)
+        self._tell_lag()
         if not offsets:
             self._committed_at = now
         else:
             self._committing_since = now
             self._source.commit(offsets, lambda error: self._committed(offsets, owners, error))
+
+    def _tell_lag(self) -> None:
+        """A partition that is gone takes its lag along: its last one would stand for as long as this worker does."""
+        lags = self._source.lag()
+        for partition in self._lagging - lags.keys():
+            self._metrics.lag.remove(str(partition))
+        for partition, lag in lags.items():
+            self._metrics.lag.labels(str(partition)).set(lag)
+        self._lagging = set(lags)
 
     def _advance(self) -> None:
         """Step over gaps in the offsets (transaction markers), so that the lag reaches zero."""

@@ -299,3 +299,19 @@ def test_the_last_commit_waits_for_a_rebalance_to_end(make: Any) -> None:
     rig.source.fail_commit = None
     assert rig.ended() is None
     assert rig.source.committed == {0: 1}
+
+
+def test_the_lag_of_a_partition_that_was_lost_is_not_told_any_more(make: Any) -> None:
+    rig = make()
+
+    def told() -> dict[str, float]:
+        (metric,) = rig.metrics.lag.collect()
+        return {sample.labels["partition"]: sample.value for sample in metric.samples}
+
+    rig.source.lags = {0: 5, 1: 3}
+    rig.start()
+    eventually(lambda: told() == {"0": 5.0, "1": 3.0})
+    rig.source.lags = {1: 2}
+    eventually(lambda: told() == {"1": 2.0})
+    rig.source.lags = {}
+    eventually(lambda: told() == {})
