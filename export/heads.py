@@ -13,7 +13,9 @@ from torch import Tensor
 
 from admodels.checkpoint import Checkpoint, CheckpointError
 from admodels.contract.bundle import MODEL, Bundle, BundleError, load_bundle
-from admodels.contract.manifest import ImageSpec, Manifest, Tolerance
+from admodels.contract.manifest import ChainSpec, ImageSpec, Manifest, Tolerance
+from admodels.crf import LinearChainCrf
+from admodels.papers.mvla import LABELS, Mvla, MvlaWithEncoders
 from admodels.runtime.onnxruntime import OnnxRuntimeRunner
 from export.bundle import versions
 from export.cases import cases
@@ -76,6 +78,10 @@ class Ready:
 
 def prepare(checkpoint: Checkpoint, models: Path) -> Ready:
     """Raises CheckpointError, BundleError as `export_head` does."""
+    if (form := checkpoint.training.get("form", "both")) != "both":
+        raise CheckpointError(
+            f"the run was trained on {form} alone, and serving gives every head pictures and words; fit it without form"
+        )
     encoders = load_encoders(checkpoint, models)
     feeds = record_features(checkpoint, encoders)
     ready = Ready(served(checkpoint.spec, checkpoint.model()), feeds, encoders)
@@ -152,6 +158,7 @@ def manifest(checkpoint: Checkpoint, export: HeadExport, *, name: str, version: 
         image=None if image is None else ImageSpec(height=image.size, width=image.size, mean=image.mean, std=image.std),
         text=spec.text if spec.text_encoder is not None else None,
         encoders=spec.encoders,
+        chain=_chain(checkpoint.model()),
         calibration=decided.calibration,
         base_rate=decided.base_rate,
         bucket_edges=decided.bucket_edges,
@@ -161,6 +168,15 @@ def manifest(checkpoint: Checkpoint, export: HeadExport, *, name: str, version: 
         versions=versions("torch", "onnx", "onnxscript", "onnxruntime"),
         files={},
     )
+
+
+def _chain(model: torch.nn.Module) -> ChainSpec | None:
+    """The scores of MVLA's chain, which the graph leaves to the worker; None for the others."""
+    crf = next((part for part in model.modules() if isinstance(part, LinearChainCrf)), None)
+    if crf is None or not isinstance(model, Mvla | MvlaWithEncoders):
+        return None
+    scores = {name: parameter.detach().tolist() for name, parameter in crf.named_parameters()}
+    return ChainSpec.model_validate({"labels": LABELS, **scores})
 
 
 def _graph(ready: Ready, precision: Precision) -> bytes:

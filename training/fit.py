@@ -24,6 +24,7 @@ from training.encoders import MODELS, SharedEncoders
 from training.place import Place
 from training.stores import Stores
 from training.tablestores import TableStores
+from training.tasks import copy_mask
 
 VALIDATION = "validation.npz"
 """In RUN: the calibrated outputs on the validation rows, in their order."""
@@ -53,12 +54,10 @@ def fit(
     torch.manual_seed(seed)
     model = _build(built_spec(config, spec))
     pictures = len(recorded.images)
+    ids, mask = (torch.from_numpy(np.array(rows[:pictures])) for rows in (recorded.input_ids, recorded.mask))
+    read = {"input_ids": ids, "attention_mask": mask, "copy_mask": copy_mask(ids, mask)}
     kept: dict[str, Any] = {
-        "recorded": {
-            "image": recorded.images,
-            "input_ids": recorded.input_ids[:pictures],
-            "attention_mask": recorded.mask[:pictures],
-        },
+        "recorded": {"image": recorded.images, **{name: values.numpy() for name, values in read.items()}},
         "training": _about(config, seed, command, rows, model),
         "words": recorded.words,
     }

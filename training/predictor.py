@@ -20,7 +20,7 @@ from training.encoded import Form, shown
 from training.encoders import SharedEncoders
 from training.objects import ObjectVectors
 from training.subwords import SubwordVectors
-from training.tasks import TASKS, Arrays, served_arrays
+from training.tasks import TASKS, Arrays, copy_mask, served_arrays
 
 Run = Callable[[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]], Arrays]
 """Maps and tokens by the head's names; input_ids, attention_mask and what else it reads → raw outputs."""
@@ -115,9 +115,16 @@ class Predictor:
         bundle = load_bundle(folder.resolve())
         runner = OnnxRuntimeRunner(bundle.files["model.onnx"])
         self.name, self.architecture = bundle.label, bundle.manifest.architecture
+        # A bundle from before a run of one side was refused may be of one side.
+        self.form = cast(Form, bundle.manifest.training.get("form", "both"))
         self.labels = bundle.manifest.labels
         self.served = dict(bundle.manifest.calibration)
-        self._run = lambda feeds, more: runner.infer({**feeds, **more})
+
+        def run(feeds: Mapping[str, NDArray[Any]], more: Mapping[str, NDArray[Any]]) -> Arrays:
+            copy = copy_mask(torch.from_numpy(more["input_ids"]), torch.from_numpy(more["attention_mask"])).numpy()
+            return runner.infer({**feeds, **more, "copy_mask": copy})
+
+        self._run = run
         return bundle.manifest.encoders
 
 

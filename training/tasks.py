@@ -146,24 +146,18 @@ def _adfusion_measure(served: Arrays, labels: Arrays, _: object) -> dict[str, fl
 def _mvla_run(model: Any, batch: Batch) -> mvla.Output:
     """S+N reads the copy behind the image's prefix; the pass S, without it, is for the loss alone. Nothing here makes
     visual context in words (captions, faces), so both read the same tokens."""
-    text = mvla.Text(batch.tokens, batch.mask, _copy(batch))
+    text = mvla.Text(batch.tokens, batch.mask, copy_mask(batch.input_ids, batch.mask))
     output: mvla.Output = model(batch.maps, text, text if model.training else None)
     return output
 
 
-def _copy(batch: Batch) -> Tensor:
+def copy_mask(input_ids: Tensor, mask: Tensor) -> Tensor:
     """int64 B×L: every token but the special ones at its fields' ends; the first one where there is no copy."""
-    marked = batch.mask * (batch.input_ids != batch.input_ids[:, :1])  # B×L, [CLS] stands first
-    ends = marked * (batch.input_ids == _separator(batch))
-    copy = marked - ends
+    marked = mask * (input_ids != input_ids[:, :1])  # B×L, [CLS] stands first
+    last = mask.sum(1, keepdim=True) - 1  # B×1: a separator, or the first token where there is nothing else
+    copy = marked - marked * (input_ids == input_ids.gather(1, last))
     empty = (copy.sum(1, keepdim=True) == 0).long()
     return torch.cat([copy[:, :1] + empty, copy[:, 1:]], dim=1)
-
-
-def _separator(batch: Batch) -> Tensor:
-    """B×1: the last real token of every row, which a separator is (the first token where there is nothing else)."""
-    last = batch.mask.sum(1, keepdim=True) - 1
-    return batch.input_ids.gather(1, last)
 
 
 def _mvla_loss(

@@ -93,6 +93,8 @@ def bundle_digest(manifest: Manifest) -> str:
             "calibration", "base_rate", "bucket_edges",
         },
     )  # fmt: skip
+    if manifest.chain is not None:
+        decisive["chain"] = manifest.chain.model_dump(mode="json")
     decisive["files"] = {path: sha for path, sha in manifest.files.items() if not path.endswith((".md", ".txt"))}
     return hashlib.sha256(canonical_json(decisive)).hexdigest()
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from admodels.contract.manifest import Manifest, TensorSpec
+from admodels.contract.viterbi import bio_labels
 
 POLARITIES = ("negative", "neutral", "positive")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
@@ -49,6 +50,7 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
         yield from _odd_labels(manifest, outputs)
     if manifest.task != "encoder":
         yield from (f"outputs: {n} is one number per row" for n in _ONE_NUMBER if n in outputs and _inner(outputs[n]))
+    yield from _odd_chain(manifest, outputs)
     if "heatmap" in outputs and manifest.task == "attractiveness" and len(_inner(outputs["heatmap"])) != 2:
         yield "outputs: heatmap has rows and columns"
     if manifest.base_rate is not None:
@@ -110,6 +112,24 @@ def _odd_labels(manifest: Manifest, outputs: Mapping[str, TensorSpec]) -> Iterat
             yield f"labels: {output} gives {_inner(spec)} numbers for {len(labelled[output])} class names"
     if manifest.task == "sentiment" and set(manifest.labels.get("sentiment", POLARITIES)) != set(POLARITIES):
         yield f"labels: sentiment is {', '.join(POLARITIES)}"
+
+
+def _odd_chain(manifest: Manifest, outputs: Mapping[str, TensorSpec]) -> Iterator[str]:
+    """Emissions and the chain that reads them belong to each other."""
+    chain, emissions = manifest.chain, outputs.get("aspect_emissions")
+    if (chain is None) != (emissions is None):
+        yield "chain: it and the output aspect_emissions come together"
+    if chain is None or emissions is None:
+        return
+    if chain.labels != bio_labels(POLARITIES):
+        yield "chain: its labels are O, then B- and I- of negative, neutral and positive"
+    k = len(chain.labels)
+    if {k} != {len(row) for row in (chain.start, chain.end, chain.transitions, *chain.transitions)}:
+        yield f"chain: {k} labels need {k} start, {k}×{k} transition and {k} end scores"
+    if len(emissions.shape) != 3 or emissions.shape[2] != k:
+        yield f"outputs: aspect_emissions gives {k} numbers for each token"
+    if "copy_mask" not in {spec.name for spec in manifest.inputs}:
+        yield "inputs: aspect_emissions are read at the copy's tokens, which copy_mask marks"
 
 
 def logits_of(label: str) -> str:

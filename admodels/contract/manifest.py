@@ -57,7 +57,8 @@ class EncoderUse(_Frozen):
     """A shared encoder bundle whose outputs feed this head. `outputs` maps encoder output → head input.
 
     A head that uses encoders also reads those encoders' own inputs by name (`attention_mask`, say), where it lists
-    an input of that name that no encoder output feeds.
+    an input of that name that no encoder output feeds; with a text encoder also `copy_mask`, int64 B×L, 1 at the tokens
+    of the copy (`text.copy_mask`).
     """
 
     name: str
@@ -78,6 +79,16 @@ class Calibration(_Frozen):
     t: Positive = 1.0
 
 
+class ChainSpec(_Frozen):
+    """The linear chain (`viterbi.Chain`) over `aspect_emissions`: scores of K labels at the start, from one to the next
+    (K×K, from × to) and at the end. labels: `O`, then `B-` and `I-` of each polarity."""
+
+    labels: tuple[str, ...]
+    start: tuple[float, ...]
+    transitions: tuple[tuple[float, ...], ...]
+    end: tuple[float, ...]
+
+
 class Tolerance(_Frozen):
     """Largest absolute difference from the fp32 torch reference that the parity gate lets through."""
 
@@ -89,7 +100,9 @@ class Manifest(_Frozen):
 
     Outputs by task (raw, before calibration):
       attractiveness: `score` B in [0, 1]; `heatmap` B×H×W, sums to 1 per sample.
-      sentiment: `sentiment_logits` B×3 (labels["sentiment"]).
+      sentiment: `sentiment_logits` B×3 (labels["sentiment"]); of models that give more than a polarity also
+        `topics_logits`, `emotions_logits` B×K (independent sigmoids), `anp_logits` B×K (softmax), each with its
+        labels (`topics`, `emotions`, `anps`), and `aspect_emissions` B×L×K, which `chain` reads.
       ctr: `ctr`, `share_likelihood`, `attention` B in [0, 1]; `<name>_logits` B×K for the class heads named in
         `labels`; `keywords_logits` B×K (independent sigmoids).
       encoder: anything; consumers name the outputs.
@@ -107,6 +120,7 @@ class Manifest(_Frozen):
     image: ImageSpec | None = None
     text: TextSpec | None = None
     encoders: tuple[EncoderUse, ...] = ()
+    chain: ChainSpec | None = None
     calibration: dict[str, Calibration] = {}
     base_rate: Positive | None = None
     """Mean observed CTR of the training rows; `ctr.relative` is the value divided by it."""

@@ -44,11 +44,14 @@ def canonical(text: str) -> str:
     NFC; control characters and invisible ones that join nothing are dropped (ZWJ and ZWNJ stay); runs of more than
     30 combining marks are cut to 30; white space is collapsed to single spaces and stripped. Idempotent.
     """
-    text = _INVISIBLE.sub("", text)
-    if not text.isascii():
-        # Cut first, since normalising long runs is quadratic; cut again, since a mark can decompose into two.
-        text = _cut_combining_runs(unicodedata.normalize("NFC", _cut_combining_runs(text)))
-    return " ".join(text.split())
+    return " ".join(_normal(_INVISIBLE.sub("", text)).split())
+
+
+def _normal(text: str) -> str:
+    if text.isascii():
+        return text
+    # Cut first, since normalising long runs is quadratic; cut again, since a mark can decompose into two.
+    return _cut_combining_runs(unicodedata.normalize("NFC", _cut_combining_runs(text)))
 
 
 def _cut_combining_runs(text: str) -> str:
@@ -66,6 +69,43 @@ def _bounded_runs(text: str) -> Iterator[str]:
             if run > MAX_COMBINING_RUN:
                 continue
         yield character
+
+
+def received_places(text: str) -> list[tuple[int, int]]:
+    """For each character of `canonical(text)` where it stood in `text`: start and end (exclusive) in code points.
+
+    Empty where the two can't be laid side by side, which no text is known for.
+    """
+    kept = [(index, character) for index, character in enumerate(text) if not _INVISIBLE.fullmatch(character)]
+    made: list[tuple[str, int, int]] = []
+    for cluster in _clusters(kept):
+        start, end = cluster[0][0], cluster[-1][0] + 1
+        made += [(character, start, end) for character in _normal("".join(character for _, character in cluster))]
+    words: list[list[tuple[str, int, int]]] = [[]]
+    for item in made:
+        if item[0].isspace():
+            words.append([])
+        else:
+            words[-1].append(item)
+    words = [word for word in words if word]
+    joined: list[tuple[str, int, int]] = []
+    for word in words:
+        joined += [(" ", joined[-1][2], word[0][1]), *word] if joined else word
+    agrees = "".join(character for character, _, _ in joined) == canonical(text)
+    return [(start, end) for _, start, end in joined] if agrees else []
+
+
+def _clusters(characters: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Pieces that are normalised each by itself: a character, the marks and the rest of a Hangul syllable behind it."""
+    cluster: list[tuple[int, str]] = []
+    for item in characters:
+        joins = item[1] >= "\u0300" and (unicodedata.category(item[1])[0] == "M" or "\u1160" <= item[1] <= "\u11ff")
+        if cluster and not joins:
+            yield cluster
+            cluster = []
+        cluster.append(item)
+    if cluster:
+        yield cluster
 
 
 @dataclass(frozen=True)

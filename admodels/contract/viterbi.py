@@ -80,6 +80,22 @@ class Chain:
             score = score + self.transitions[a, b] + emissions[n, b]
         return float(np.exp(score + beta[first + len(labels) - 1, labels[-1]] - log_z))
 
+    def read(self, emissions: NDArray[Any], names: Sequence[str]) -> list[tuple[Span, float]]:
+        """The spans of the most probable labels, each with the probability that its steps carry just those labels."""
+        emissions = self._checked(emissions)
+        best = self.best(emissions)
+        found = spans(best, names)
+        if not found:
+            return []
+        alpha, beta, log_z = self._both(emissions)
+        told = []
+        for span in found:
+            score = alpha[span.first, best[span.first]]
+            for n in range(span.first + 1, span.last + 1):
+                score = score + self.transitions[best[n - 1], best[n]] + emissions[n, best[n]]
+            told.append((span, float(np.exp(score + beta[span.last, best[span.last]] - log_z))))
+        return told
+
     def _both(self, emissions: Scores) -> tuple[Scores, Scores, float]:
         """log α (its own emission included) and log β, N×K each, and log Z."""
         alpha, beta = np.empty_like(emissions), np.empty_like(emissions)

@@ -11,6 +11,7 @@ from typing import Any
 from admodels.contract.bundle import canonical_json
 from admodels.contract.text import canonical
 from worker.errors import CreativeError
+from worker.scoring.feeds import Tokens
 from worker.tracing import NO_TRACE, Trace
 from worker.types import (
     Copy,
@@ -56,7 +57,7 @@ class Job:
     ocr: OcrResult | None = None
     ocr_failed: HeadError | None = None
     decoded: DecodedImage | None = None
-    tokens: Mapping[str, list[int]] = field(default_factory=dict)
+    tokens: Mapping[str, Tokens] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     attempts: int = 0
     latency_ms: dict[str, float] = field(default_factory=dict)

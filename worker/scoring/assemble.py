@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from worker.schemas import ENRICHED_SCHEMA_ID
-from worker.scoring import language, targeting
+from worker.scoring import aspects, language, targeting
 from worker.types import Creative, Headers, OcrResult, Origin, ScoredCreative, Withdrawal
 
 ENRICHED_TYPE = "creative.enriched.v1"
@@ -40,7 +40,7 @@ def enriched_event(scored: ScoredCreative, *, origin: Origin | None, scored_at_m
         "content_sha256": scored.content_sha256,
         "image_sha256": scored.image_sha256,
         "phash": scored.phash,
-        "scores": dict(scored.heads),
+        "scores": _scores(scored.heads, creative),
         "text": _text(scored.ocr, spoken),
         "targeting": targeting.key_values(scored.heads, scored.models),
         "ortb": {"bid": _bid(creative, scored.heads)},
@@ -87,6 +87,15 @@ def _event_headers(kind: str, creative_id: str, origin: Origin, source: str, tim
         ("ce_subject", creative_id.encode()),
         ("ce_time", moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()),
     )
+
+
+def _scores(heads: Mapping[str, Mapping[str, Any] | None], creative: Creative) -> dict[str, Any]:
+    """The heads' parts; aspects as they stand in this creative's copy."""
+    scores = dict(heads)
+    sentiment = scores.get("sentiment")
+    if sentiment is not None and "aspects" in sentiment:
+        scores["sentiment"] = {**sentiment, "aspects": aspects.quoted(sentiment["aspects"], creative.copy)}
+    return scores
 
 
 def _text(ocr: OcrResult | None, spoken: str | None) -> dict[str, Any]:

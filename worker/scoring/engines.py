@@ -16,7 +16,7 @@ import numpy as np
 
 from admodels.contract.bundle import Bundle, canonical_json
 from admodels.runtime.runner import EngineError, Runner
-from worker.scoring.feeds import Encoded, Loaded, OutOfMemory, Prepared, check_fed, isolated, own_inputs
+from worker.scoring.feeds import Encoded, Loaded, OutOfMemory, Prepared, Tokens, check_fed, isolated, own_inputs
 from worker.scoring.parts import Part, parts
 
 
@@ -69,9 +69,9 @@ class Engines:
         """The shared encoders, by digest."""
         return self._encoders
 
-    def tokens(self, fields: Mapping[str, str]) -> dict[str, list[int]]:
-        """Token ids for every bundle that reads text; `fields` are canonical copy and OCR text."""
-        return {digest: encoder.encode(fields) for digest, encoder in self._texts.items()}
+    def tokens(self, fields: Mapping[str, str]) -> dict[str, Tokens]:
+        """Tokens for every bundle that reads text, by its digest; `fields` are canonical copy and OCR text."""
+        return {digest: Tokens(*encoder.encode_marked(fields)) for digest, encoder in self._texts.items()}
 
     def score(self, batch: Sequence[Prepared], out_of_memory: OutOfMemory = lambda _: None) -> list[Scored]:
         """Score a batch; row i of the result belongs to `batch[i]`. Raises EngineLostError only.
@@ -115,7 +115,8 @@ def _runner(item: Loaded, encoded: Encoded) -> Callable[[list[int]], list[Part]]
         feeds = encoded.feeds(item, rows)
         if item.manifest.image or item.manifest.text:
             feeds.update(own_inputs(item, encoded.batch, rows))
-        made = parts(item.manifest, item.infer(feeds, len(rows)), len(rows))
+        pieces = [encoded.pieces(item, row) for row in rows]
+        made = parts(item.manifest, item.infer(feeds, len(rows)), len(rows), pieces)
         if any(part is None for part in made):
             raise EngineError("the engine gave what isn't a finite number in its range")
         return [part for part in made if part is not None]

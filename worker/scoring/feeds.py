@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from admodels.contract.bundle import Bundle, BundleError
 from admodels.contract.manifest import Manifest
-from admodels.contract.text import TextEncoder, pad
+from admodels.contract.text import Piece, TextEncoder, copy_mask, pad
 from admodels.runtime.runner import EngineError, EngineMemoryError, Runner
 
 Arrays = dict[str, NDArray[Any]]
@@ -20,15 +20,23 @@ OutOfMemory = Callable[[int], None]
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """A creative's texts as one bundle reads them. pieces: where each token comes from, in canonical copy."""
+
+    ids: list[int]
+    pieces: list[Piece | None]
+
+
+@dataclass(frozen=True)
 class Prepared:
     """One creative as the engines read it.
 
-    pixels: (height, width) → uint8 H×W×3. tokens: digest of the bundle that tokenises → token ids.
+    pixels: (height, width) → uint8 H×W×3. tokens: by the digest of the bundle that tokenises.
     wanted: the heads to score.
     """
 
     pixels: Mapping[tuple[int, int], NDArray[np.uint8]]
-    tokens: Mapping[str, list[int]]
+    tokens: Mapping[str, Tokens]
     wanted: frozenset[str]
 
 
@@ -83,11 +91,17 @@ class Encoded:
             self._run(use.digest, encoder, rows)
             outputs = self._gather(use.digest, rows, tuple(use.outputs))
             feeds.update({target: outputs[source] for source, target in use.outputs.items()})
-            direct = {spec.name for spec in encoder.manifest.inputs} & listed
+            direct = _own_names(encoder.manifest) & listed
             if direct:
                 inputs = own_inputs(encoder, self.batch, rows)
                 feeds.update({name: inputs[name] for name in direct})
         return feeds
+
+    def pieces(self, head: Loaded, row: int) -> Sequence[Piece | None]:
+        """Where the tokens that the head reads come from; none where it reads no text."""
+        tokens = self.batch[row].tokens
+        sources = (head.bundle.digest, *(use.digest for use in head.manifest.encoders))
+        return next((tokens[digest].pieces for digest in sources if digest in tokens), ())
 
     def _run(self, digest: str, encoder: Loaded, rows: list[int]) -> None:
         done = {row for chunk_rows, _ in self._chunks[digest] for row in chunk_rows} | self._failed[digest].keys()
@@ -117,7 +131,7 @@ class Encoded:
 
 
 def own_inputs(item: Loaded, batch: Sequence[Prepared], rows: Sequence[int]) -> Arrays:
-    """`image` (uint8 B×H×W×3) and/or `input_ids`, `attention_mask` (int64 B×L) of the rows.
+    """`image` (uint8 B×H×W×3) and/or `input_ids`, `attention_mask` and `copy_mask` (int64 B×L) of the rows.
 
     Text is padded to the longest of the whole batch, so that encoder outputs of different rows always stack.
     """
@@ -127,11 +141,13 @@ def own_inputs(item: Loaded, batch: Sequence[Prepared], rows: Sequence[int]) -> 
         feeds["image"] = np.stack([batch[row].pixels[image.height, image.width] for row in rows])
     if text and item.text:
         digest = item.bundle.digest
-        longest = max(len(prepared.tokens[digest]) for prepared in batch)
+        longest = max(len(prepared.tokens[digest].ids) for prepared in batch)
         length = min(text.max_tokens, -(-longest // text.pad_to_multiple) * text.pad_to_multiple)
+        read = [batch[row].tokens[digest] for row in rows]
         feeds["input_ids"], feeds["attention_mask"] = pad(
-            [batch[row].tokens[digest] for row in rows], length, text.max_tokens, item.text.pad_id
+            [one.ids for one in read], length, text.max_tokens, item.text.pad_id
         )
+        feeds["copy_mask"], _ = pad([copy_mask(one.pieces) for one in read], length, text.max_tokens)
     return feeds
 
 
@@ -166,7 +182,8 @@ def check_fed(head: Bundle, encoders: Mapping[str, Bundle]) -> None:
 
 def _own_names(manifest: Manifest) -> set[str]:
     """The inputs that `own_inputs` makes."""
-    return {*(("image",) if manifest.image else ()), *(("input_ids", "attention_mask") if manifest.text else ())}
+    read = ("input_ids", "attention_mask", "copy_mask") if manifest.text else ()
+    return {*(("image",) if manifest.image else ()), *read}
 
 
 def _has_shape(shape: Sequence[int | str], said: Sequence[int | str]) -> bool:

@@ -7,7 +7,7 @@ whose numbers aren't finite or aren't in their range (a made-up number is never 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from admodels.contract import calibrate
 from admodels.contract.manifest import Calibration, Manifest
+from worker.scoring import sentiment
 from worker.scoring.heatmap import encode as encode_heatmap
+from worker.scoring.sentiment import SENTIMENT_BUCKETS, Part, Pieces, Row, rounded
+
+__all__ = ["SENTIMENT_BUCKETS", "Part", "attractiveness_bucket", "ctr_bucket", "parts"]
 
 Outputs = Mapping[str, NDArray[Any]]
-Part = dict[str, Any]
 
 _IDENTITY = Calibration(kind="identity")
 _UNCALIBRATED = {"sentiment_logits": Calibration(kind="temperature")}
-SENTIMENT_BUCKETS = {"negative": "neg", "neutral": "neu", "positive": "pos"}
 CTR_BUCKETS = ("low", "medium", "high")
 MAX_KEYWORDS = 10
 UNIT_OUTPUTS = ("score", "ctr", "share_likelihood", "attention")
@@ -33,8 +35,11 @@ KEYWORD_LOGIT = 0.0
 """A keyword holds at probability one half and above."""
 
 
-def parts(manifest: Manifest, outputs: Outputs, rows: int) -> list[Part | None]:
-    """The parts that this bundle gives, one per row of the batch."""
+def parts(manifest: Manifest, outputs: Outputs, rows: int, pieces: Sequence[Pieces] = ()) -> list[Part | None]:
+    """The parts that this bundle gives, one per row of the batch.
+
+    pieces: per row where the tokens that it read come from, for the outputs that are told by token.
+    """
     sound = _finite_rows(outputs, rows)
     raw = dict(outputs)
     # Before they are calibrated: a 7.3 of a broken engine would come out of Platt's σ as a plausible score.
@@ -49,7 +54,11 @@ def parts(manifest: Manifest, outputs: Outputs, rows: int) -> list[Part | None]:
     }
     sound &= _finite_rows(calibrated, rows)
     build = _BUILDERS[manifest.task]
-    made = [build(manifest, calibrated, row) if sound[row] else None for row in range(rows)]
+    read = pieces or [()] * rows
+    made = [
+        build(manifest, {name: values[row] for name, values in calibrated.items()}, read[row]) if sound[row] else None
+        for row in range(rows)
+    ]
     return [part if part and _is_finite(part) else None for part in made]
 
 
@@ -63,54 +72,46 @@ def ctr_bucket(relative: float, edges: tuple[float, ...]) -> str:
     return CTR_BUCKETS[sum(relative >= edge for edge in edges)]
 
 
-def _attractiveness(_: Manifest, outputs: Outputs, row: int) -> Part:
-    value = _rounded(outputs["score"][row])
+def _attractiveness(_: Manifest, outputs: Row, __: Pieces) -> Part:
+    value = rounded(outputs["score"])
     part: Part = {"value": value, "bucket": attractiveness_bucket(value)}
     if "heatmap" in outputs:
-        part["heatmap"] = encode_heatmap(outputs["heatmap"][row])
+        part["heatmap"] = encode_heatmap(outputs["heatmap"])
     return part
 
 
-def _sentiment(manifest: Manifest, outputs: Outputs, row: int) -> Part:
-    labels = manifest.labels["sentiment"]
-    probabilities = dict(zip(labels, map(_rounded, outputs["sentiment_logits"][row]), strict=True))
-    label = max(probabilities, key=lambda name: probabilities[name])
-    value = _rounded(probabilities.get("positive", 0.0) - probabilities.get("negative", 0.0))
-    return {"value": value, "label": label, "bucket": SENTIMENT_BUCKETS[label], "probabilities": probabilities}
-
-
-def _ctr(manifest: Manifest, outputs: Outputs, row: int) -> Part:
-    value = _rounded(outputs["ctr"][row])
+def _ctr(manifest: Manifest, outputs: Row, _: Pieces) -> Part:
+    value = rounded(outputs["ctr"])
     part: Part = {"value": value}
     if manifest.base_rate:
-        relative = _rounded(float(outputs["ctr"][row]) / manifest.base_rate)
+        relative = rounded(float(outputs["ctr"]) / manifest.base_rate)
         part["bucket"] = ctr_bucket(relative, manifest.bucket_edges["ctr"])
         part["relative"] = relative
     if "share_likelihood" in outputs:
-        part["share_likelihood"] = _rounded(outputs["share_likelihood"][row])
-    attributes = _attributes(manifest, outputs, row)
+        part["share_likelihood"] = rounded(outputs["share_likelihood"])
+    attributes = _attributes(manifest, outputs)
     if attributes:
         part["attributes"] = attributes
     return part
 
 
-def _attributes(manifest: Manifest, outputs: Outputs, row: int) -> Part:
+def _attributes(manifest: Manifest, outputs: Row) -> Part:
     attributes: Part = {}
     for name, labels in manifest.labels.items():
         logits = outputs.get(f"{name}_logits")
         if logits is None:
             continue
         if name == "keywords":
-            best = np.argsort(-logits[row], kind="stable")[:MAX_KEYWORDS]
-            attributes["keywords"] = [labels[index] for index in best if logits[row][index] >= KEYWORD_LOGIT]
+            best = np.argsort(-logits, kind="stable")[:MAX_KEYWORDS]
+            attributes["keywords"] = [labels[index] for index in best if logits[index] >= KEYWORD_LOGIT]
         else:
-            attributes[name] = labels[int(np.argmax(logits[row]))]
+            attributes[name] = labels[int(np.argmax(logits))]
     if "attention" in outputs:
-        attributes["attention"] = _rounded(outputs["attention"][row])
+        attributes["attention"] = rounded(outputs["attention"])
     return attributes
 
 
-_BUILDERS = {"attractiveness": _attractiveness, "sentiment": _sentiment, "ctr": _ctr}
+_BUILDERS = {"attractiveness": _attractiveness, "sentiment": sentiment.part, "ctr": _ctr}
 
 
 def _finite_rows(outputs: Outputs, rows: int) -> NDArray[np.bool_]:
@@ -123,8 +124,3 @@ def _finite_rows(outputs: Outputs, rows: int) -> NDArray[np.bool_]:
 def _is_finite(part: Part) -> bool:
     """A division by the bundle's own numbers may still have left the range of a double."""
     return all(math.isfinite(value) for value in part.values() if isinstance(value, float))
-
-
-def _rounded(value: Any) -> float:
-    """Six decimals: below every tolerance, and the same text on every backend that agrees that far."""
-    return round(float(value), 6)

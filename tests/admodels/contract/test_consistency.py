@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from admodels.contract.bundle import BundleError, parse_manifest
+from admodels.contract.viterbi import bio_labels
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = ("mobilenetv2", "minilm", "dbafn", "fgmfn", "adfusion")
@@ -66,6 +67,7 @@ def test_the_shipped_ones_agree_with_themselves(name: str) -> None:
         ("adfusion", "bucket_edges.ctr", [1.1, 0.9], "the lower one first"),
         ("adfusion", "labels.theme", ["food"], "theme_logits gives"),
         ("adfusion", "labels.theme", None, "theme_logits has no class names"),
+        ("fgmfn", "chain", {"labels": [], "start": [], "transitions": [], "end": []}, "come together"),
         ("minilm", "text.tokenizer", "other.json", "isn't one of the bundle's files"),
         ("minilm", "text.pad_to_multiple", 0, "text.pad_to_multiple"),
         ("mobilenetv2", "image.width", 0, "image.width"),
@@ -77,3 +79,33 @@ def test_a_contradiction_is_refused_and_named(name: str, path: str, value: Any, 
         parse_manifest(changed(name, path, value), f"{name}/1")
     assert str(refused.value).startswith(f"bundle {name}/1: manifest.json: ")
     assert "secret" not in str(refused.value)
+
+
+def with_chain(**changes: Any) -> bytes:
+    """FGMFN's manifest as MVLA's would be, with something else than that."""
+    manifest, labels = shipped("fgmfn"), list(bio_labels(("negative", "neutral", "positive")))
+    k = len(labels)
+    chain = {"labels": labels, "start": [0.0] * k, "transitions": [[0.0] * k] * k, "end": [0.0] * k}
+    manifest["chain"] = chain | {name: value for name, value in changes.items() if name in chain}
+    shape = changes.get("shape", ["batch", "length", k])
+    manifest["outputs"].append({"name": "aspect_emissions", "dtype": "float32", "shape": shape})
+    if changes.get("marked", True):
+        manifest["inputs"].append({"name": "copy_mask", "dtype": "int64", "shape": ["batch", "length"]})
+    return json.dumps(manifest).encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"labels": ["O"]}, "its labels are O"),
+        ({"start": [0.0]}, "7×7 transition"),
+        ({"transitions": [[0.0] * 7] * 6}, "7×7 transition"),
+        ({"end": [0.0] * 8}, "7×7 transition"),
+        ({"shape": ["batch", "length", 3]}, "7 numbers for each token"),
+        ({"marked": False}, "copy_mask"),
+    ],
+)
+def test_a_chain_fits_what_it_reads(changes: dict[str, Any], told: str) -> None:
+    assert parse_manifest(with_chain(), "fgmfn/1").chain is not None
+    with pytest.raises(BundleError, match=told):
+        parse_manifest(with_chain(**changes), "fgmfn/1")
