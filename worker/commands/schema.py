@@ -11,10 +11,15 @@ from typing import IO, Any
 import click
 
 from worker import schemas
-from worker.errors import FatalError
+from worker.errors import CreativeError, FatalError
 from worker.intake import json_text
+from worker.intake.cloudevents import SPEC_VERSION, SUBMITTED, data_of, in_envelope
 
 MAX_REASON_CHARACTERS = 200
+_TYPES = {
+    schemas.SUBMITTED_SCHEMA_ID: (SUBMITTED,),
+    schemas.ENRICHED_SCHEMA_ID: ("creative.enriched.v1", "creative.shadow.v1"),
+}
 
 
 @click.group()
@@ -64,7 +69,11 @@ def problem(event: Any) -> str | None:
     from jsonschema import Draft202012Validator  # imported here: no other verb needs it
     from jsonschema.exceptions import best_match
 
-    body = _body(event)
+    enveloped = isinstance(event, dict) and in_envelope(event)
+    try:
+        body = data_of(event) if enveloped else _body(event)
+    except CreativeError as error:
+        return error.message
     if body is None:
         return None
     kind = _kind(body)
@@ -72,18 +81,23 @@ def problem(event: Any) -> str | None:
         return "neither a submitted event (`ad`) nor an enriched one (`creative_id`, `scores`)"
     error = best_match(Draft202012Validator(json.loads(_text(schemas.FILES[kind]))).iter_errors(body))
     if error is None:
-        return None
+        return _of_envelope(event, kind) if enveloped else None
     message = error.message if len(error.message) <= MAX_REASON_CHARACTERS else f"does not fit `{error.validator}`"
     return f"{kind.rpartition(':')[2]}: {error.json_path.removeprefix('$').lstrip('.') or 'the event'}: {message}"
 
 
+def _of_envelope(event: dict[str, Any], kind: str) -> str | None:
+    """Why a structured CloudEvent with good data is none, or None."""
+    if event.get("specversion") != SPEC_VERSION:
+        return f"specversion must be {SPEC_VERSION}"
+    types = _TYPES[kind]
+    return None if event.get("type") in types else f"type must be {' or '.join(types)}"
+
+
 def _body(event: Any) -> Any:
-    """The event without its wrapping; None for a withdrawal."""
-    if isinstance(event, dict):
-        if "specversion" in event and "data" in event:
-            return event["data"]
-        if {"partition", "offset", "headers", "value"} <= event.keys():
-            return event["value"]
+    """A line of `tail --json` without its wrapping; None for a withdrawal."""
+    if isinstance(event, dict) and {"partition", "offset", "headers", "value"} <= event.keys():
+        return event["value"]
     return event
 
 

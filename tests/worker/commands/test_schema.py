@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from worker import schemas
 from worker.commands.schema import problem, schema
 
 SUBMITTED = {"ad": {"id": "x", "display": {"banner": {"img": "https://x/y"}}}}
+
+
+def in_base64(event: dict[str, Any]) -> str:
+    return base64.b64encode(json.dumps(event).encode()).decode()
+
+
 ENRICHED: dict[str, Any] = {
     "creative_id": "cr-123",
     "lastmod": 1763750000000,
@@ -95,6 +102,8 @@ def test_export_writes_every_file_as_it_is(tmp_path: Path) -> None:
         SUBMITTED,
         ENRICHED,
         {"specversion": "1.0", "type": "creative.submitted.v1", "data": SUBMITTED},
+        {"specversion": "1.0", "type": "creative.submitted.v1", "data_base64": in_base64(SUBMITTED)},
+        {"specversion": "1.0", "type": "creative.enriched.v1", "data": ENRICHED},
         {"partition": 0, "offset": 1, "key": "k", "headers": {}, "value": ENRICHED},
         {"partition": 0, "offset": 1, "key": "k", "headers": {}, "value": None},
         {**ENRICHED, "input": "a.png"},
@@ -114,6 +123,14 @@ def test_good_events(event: dict[str, Any]) -> None:
         ([], "neither"),
         ({"ad": {"id": 5, "display": SUBMITTED["ad"]["display"]}}, "ad.id: 5 is not"),
         ({"specversion": "1.0", "data": {"ad": {}}}, "creative.submitted.v1: ad"),
+        ({"specversion": "1.0", "data": SUBMITTED}, "type must be creative.submitted.v1"),
+        (
+            {"specversion": "1.0", "type": "creative.submitted.v1", "data": ENRICHED},
+            "type must be creative.enriched.v1",
+        ),
+        ({"specversion": "0.3", "type": "creative.submitted.v1", "data": SUBMITTED}, "specversion must be 1.0"),
+        ({"specversion": "1.0", "type": "creative.submitted.v1", "data": None}, "data must be an object"),
+        ({"specversion": "1.0", "type": "creative.submitted.v1", "data_base64": "?"}, "data_base64 is not base64"),
         (changed("scores.ctr.value", 1.5), "scores.ctr.value: 1.5"),
         (changed("scores.sentiment.bucket", "great"), "scores.sentiment.bucket"),
         (changed("status", "failed"), "status"),
