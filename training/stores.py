@@ -7,9 +7,11 @@ same rows share them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from hashlib import sha256
 from pathlib import Path
 
+from admodels.contract.preprocess import PREPROCESSING
 from training.batches import Contrast, Rows
 from training.config import Config
 from training.datasets import generated, osie
@@ -17,6 +19,7 @@ from training.datasets.generated import View
 from training.encoders import SharedEncoders
 from training.features import Features, cached, key_of
 
+_HERE = Path(__file__).parent
 MAPS = ("c1", "c2", "c3", "c4", "c5")
 _VARIANTS: tuple[View, View] = ("enhanced", "degraded")
 
@@ -74,11 +77,18 @@ class Stores:
         make = functools.partial(osie.samples, self._root, split, self._encoders.side, flips=flips)
         return self._cached("photographs", make, count, split=split, flips=flips)
 
+    @functools.cached_property
+    def _contents(self) -> str:
+        """The digest of everything that is read of the root."""
+        beside = [self._root / name for name in ("fixations.csv.gz", "validation.txt")]
+        return _digest([*osie.photographs(self._root), *(path for path in beside if path.exists())])
+
     def _cached(self, name: str, make: Callable, count: int, **parts: object) -> Features:
-        photos = [path.name for path in osie.photographs(self._root)]
         # Views serve the contrastive loss alone, which reads the head's own maps; plain rows are shared by all heads.
         maps = MAPS if parts.get("view") == "plain" else self._maps
-        key = key_of(name=name, encoders=self._encoders.key(), photos=photos, maps=maps, rows=count, **parts)
+        key = key_of(
+            name=name, encoders=self._encoders.key(), root=self._contents, code=_code(), maps=maps, rows=count, **parts
+        )
         folder = self._folder / f"{name}-{parts['split']}-{key}"
         if not (folder / "done").exists():
             self._report(f"features of {count} {name} rows ({parts['split']}) → {folder}")
@@ -87,3 +97,17 @@ class Stores:
             store.ids, {name: store.maps[name] for name in self._maps}, store.tokens, store.input_ids, store.mask,
             store.labels, store.images,
         )  # fmt: skip
+
+
+@functools.cache
+def _code() -> str:
+    """What generates the creatives: rows of another generator are other rows. A changed comment costs minutes, a
+    forgotten version number costs a wrong measurement."""
+    drawn = [path for path in sorted((_HERE / "creatives").iterdir()) if path.suffix in (".py", ".toml")]
+    others = ("synthetic.py", "saliency.py", "datasets/generated.py", "datasets/osie.py")
+    return f"{PREPROCESSING} {_digest([*drawn, *(_HERE / name for name in others)])}"
+
+
+def _digest(files: Iterable[Path]) -> str:
+    """Over names and contents."""
+    return key_of(files={path.name: sha256(path.read_bytes()).hexdigest() for path in files})

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 
 import numpy as np
 import pytest
 
+from training import stores
+from training.config import Config
 from training.creatives.vocabulary import label_sets
 from training.datasets import generated, osie
 from training.datasets.entities import ENTITIES, UNLABELLED
 from training.datasets.sample import BadRows, DataError
 from training.encoders import MODELS, SharedEncoders
 from training.features import Features, cached, columns
+from training.stores import Stores
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +131,28 @@ def test_entities_lie_on_their_tokens(encoders):
     assert labels[0] == UNLABELLED
     assert (labels[len(ids) - 4 :] == UNLABELLED).all()
     assert (encoders.entities.label(fields, None) == UNLABELLED).all()
+
+
+def test_features_are_made_anew_where_what_they_depend_on_changes(photo_root, tmp_path, encoders, monkeypatch):
+    root = shutil.copytree(photo_root, tmp_path / "root")
+    fit = {"epochs": 1, "batch_size": 2, "learning_rate": 1, "weight_decay": 0, "patience": 1}
+    data = {"rows": 2, "tune_rows": 2, "validation_rows": 2}
+    config = Config.model_validate({"model": "fgmfn", "dataset": "generated", "fit": fit, "data": data})
+    told: list[str] = []
+
+    def made() -> int:
+        before = len(told)
+        Stores(config, root, tmp_path / "features", encoders, ("c5",), told.append).tuning()
+        return len(told) - before
+
+    assert (made(), made()) == (1, 0)
+    (root / "images" / "p00.webp").write_bytes((root / "images" / "p01.webp").read_bytes())
+    assert (made(), made()) == (1, 0)
+    lines = gzip.decompress((root / "fixations.csv.gz").read_bytes())
+    (root / "fixations.csv.gz").write_bytes(gzip.compress(lines + b"\np00.webp,0,5,5\n"))
+    assert (made(), made()) == (1, 0)
+    monkeypatch.setattr(stores, "_code", lambda: "another generator")
+    assert (made(), made()) == (1, 0)
 
 
 def test_features_are_what_the_encoders_say_and_are_kept(photo_root, tmp_path, encoders):
