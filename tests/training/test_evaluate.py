@@ -17,7 +17,7 @@ from admodels.contract.bundle import BundleError
 from training import encoders, evaluate
 from training.__main__ import cli, main
 from training.baselines import Baseline
-from training.datasets.sample import DataError
+from training.datasets.sample import DataError, Record
 from training.encoders import MODELS
 from training.predictor import Predictor
 
@@ -100,6 +100,18 @@ def test_another_encoder_than_the_head_was_trained_on_is_refused(models):
     _rewrite(minilm, "manifest.json", narrow)
     with pytest.raises(BundleError, match=r"trained on minilm/1 with digest \w{12}.*restore that encoder"):
         Predictor(models / "fgmfn" / "1", models)
+
+
+def test_a_bundle_of_one_side_reads_that_side_alone(models, photo_root):
+    fgmfn = models / "fgmfn" / "1"
+    manifest = json.loads((fgmfn / "manifest.json").read_bytes())
+    manifest["training"]["form"] = "image"
+    _rewrite(fgmfn, "manifest.json", json.dumps(manifest).encode())
+    predictor = Predictor(fgmfn, models)
+    picture = photo_root / "images" / "p00.webp"
+    records = [Record(0, "a", picture, {"body": text}, {}) for text in ("so happy", "so sad")]
+    one, two = predictor.predict([predictor.sample(record) for record in records])["sentiment_logits"]
+    assert np.array_equal(one, two)
 
 
 def test_an_engine_that_cannot_be_had_is_a_line_and_status_3(models, photo_root, monkeypatch, capsys):

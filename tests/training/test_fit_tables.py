@@ -13,6 +13,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from admodels import checkpoint
+from admodels.checkpoint import CheckpointError
+from export.heads import export_head
 from training import config as configuration
 from training.__main__ import cli
 from training.config import Config, ConfigError
@@ -190,6 +192,8 @@ def test_forms_read_one_side_alone(roots, shared, tmp_path):
         run = tmp_path / form
         fit(config, root, run, seed=0, command="x", report=lambda _: None, features=shared)
         assert checkpoint.load(run).training["form"] == form
+        with pytest.raises(CheckpointError, match=f"trained on {form} alone"):
+            export_head(checkpoint.load(run), MODELS)
         predictor = Predictor(run, MODELS)
         (record, second) = list(configuration.DATASETS["movie_posters"].records(root, BadRows()))[:2]
         changed = type(record)(
