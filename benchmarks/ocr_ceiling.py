@@ -2,16 +2,20 @@
 
 In turn: OCR's processes alone, each always given a picture that lies ready; then the whole worker on the same
 creatives, in this process (`adscore bench throughput --text read`). The settings are those of the environment; leave
-cores to the rest of the worker (ADSCORE_OCR__WORKERS), or the two share OCR's and the ratio says that.
+cores to the rest of the worker (ADSCORE_OCR__WORKERS), or the two share OCR's and the ratio says that. `--pin` gives
+OCR's processes as many cores for themselves as there are of them, and the rest of the worker the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from worker.commands.bench_creatives import samples, tails
@@ -53,13 +57,36 @@ def bare(settings: Settings, greys: list[Any], count: int) -> float:
     return slope(moments[count // 5 :])
 
 
+def keep_apart(settings: Settings) -> None:
+    """From now on OCR's processes run on the first cores, everything else of this process on the others."""
+    cores = sorted(os.sched_getaffinity(0))
+    own = set(cores[: settings.ocr.workers])
+    if not own or len(own) == len(cores):
+        raise SystemExit(f"--pin wants ADSCORE_OCR__WORKERS from 1 to {len(cores) - 1} on these {len(cores)} cores")
+    os.sched_setaffinity(0, set(cores) - own)
+
+    def watch() -> None:
+        while True:
+            for child in Path("/proc/self/task").glob("*/children"):
+                for pid in child.read_text().split():
+                    with contextlib.suppress(OSError):
+                        if b"ocr_child" in Path("/proc", pid, "cmdline").read_bytes():
+                            os.sched_setaffinity(int(pid), own)
+            time.sleep(0.05)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--creatives", type=int, default=64, help="in each round (default: 64)")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pin", action="store_true", help="OCR's processes on cores of their own")
     wanted = parser.parse_args()
     settings = load(None, dict(os.environ)).settings
+    if wanted.pin:
+        keep_apart(settings)
     good, _ = samples((), "read", settings.fetch.max_bytes)
     supply = Supply(good, tails())
     greys, cache = pictures(settings, supply), MemoryCache(settings.pipeline.cache_memory_items)

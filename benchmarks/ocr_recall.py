@@ -8,6 +8,7 @@ time is that of reading, the started program's too, without making the picture.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import resource
@@ -22,7 +23,7 @@ import orjson
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from admodels.contract.ocr import MAX_SIDE, grey_for_ocr, lines_of_words, text_of_lines
+from admodels.contract.ocr import MAX_SIDE, Word, grey_for_ocr, lines_of_words, text_of_lines
 from training.creatives.copywriting import write
 from training.synthetic import GeneratedCreative, creative
 from worker.intake.ocr import ENGINES
@@ -126,7 +127,26 @@ def measure(
     return row
 
 
-def readers(engines: Sequence[str], own: Path) -> Iterator[tuple[str, str, Reader, Sequence[str]]]:
+class Reference:
+    """The program that comes with rapidocr, on one thread."""
+
+    identity = "rapidocr's own"
+
+    def __init__(self) -> None:
+        from rapidocr import RapidOCR
+
+        logging.disable(logging.WARNING)
+        threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
+        self._read = RapidOCR(params=threads)
+
+    def read(self, picture: Grey) -> list[Word]:
+        """Whole lines as words; what is made of them here is text alone."""
+        found = self._read(np.repeat(picture[:, :, None], 3, axis=2))
+        lines = zip(found.txts or (), found.scores or (), strict=True)
+        return [[text, 100 * score, 0, number, 1, 1, number] for number, (text, score) in enumerate(lines)]
+
+
+def readers(engines: Sequence[str], own: Path, *, reference: bool) -> Iterator[tuple[str, str, Reader, Sequence[str]]]:
     """Engine, what is said beside it, its reader, and the pictures that it is given."""
     if "pytesseract" in engines:
         from worker.intake import ocr_pytesseract
@@ -142,6 +162,8 @@ def readers(engines: Sequence[str], own: Path) -> Iterator[tuple[str, str, Reade
         for side in (640, 960, 1280, MAX_SIDE):
             pictures = list(PICTURES) if side == DETECT_SIDE else ["grey 2×"]
             yield "rapidocr", f", lines at {side}", ocr_rapidocr.Reader(SECONDS, side), pictures
+    if reference:
+        yield "rapidocr", ", its own program", Reference(), ["grey 2×"]
 
 
 def _cpu() -> float:
@@ -156,13 +178,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--pictures", default="", metavar="TEXT", help="only those whose name holds it, like 2×")
+    parser.add_argument("--reference", action="store_true", help="rapidocr's own program too, for comparison")
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
     os.environ["OMP_THREAD_LIMIT"] = "1"
     creatives = generated(wanted.count, wanted.seed)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="adscore-recall-") as own:
-        for engine, more, reader, pictures in readers(wanted.engines, Path(own)):
+        for engine, more, reader, pictures in readers(wanted.engines, Path(own), reference=wanted.reference):
             for picture in (name for name in pictures if wanted.pictures in name + more):
                 rows.append(measure(reader, PICTURES[picture], creatives, Row(engine, picture + more)))
                 if not wanted.json:
