@@ -10,9 +10,9 @@ from typing import Any
 from PIL import Image
 
 from admodels.contract.preprocess import to_rgb
+from worker.commands.compose import fetcher_of
 from worker.errors import CreativeError, FatalError
 from worker.intake import image_guard
-from worker.intake.fetch import Fetcher, FetchLimits
 from worker.scoring import heatmap
 from worker.settings import Settings
 from worker.types import Creative
@@ -24,15 +24,7 @@ class Pictures:
     """Gets a creative's image again, by the same rules as the worker's."""
 
     def __init__(self, settings: Settings) -> None:
-        limits = settings.fetch
-        self._fetcher = Fetcher(
-            FetchLimits(
-                allowed_hosts=tuple(limits.allowed_hosts),
-                max_bytes=limits.max_bytes,
-                timeout_seconds=limits.timeout_seconds,
-                file_roots=tuple(limits.file_roots),
-            )
-        )
+        self._fetcher = fetcher_of(settings)
 
     def of(self, creative: Creative | None) -> Image.Image | None:
         """The image, upright RGB; None where it can't be fetched. Only for what the decoder's child has accepted."""
