@@ -7,7 +7,8 @@ Shapes: B batch, L tokens, D text width, T text hidden width, C channels, S grid
     (10) Dbafn.score            (11)–(16) loss and admodels.losses; decoder: _Decoder
 
 What differs from the paper, and where its form is an option:
-- the text's mean is over real tokens (`text_pool="padded"` is the paper's, which depends on the padding);
+- the text's mean is over real tokens (`text_pool="padded"` divides their sum by PADDED_TOKENS, as the paper does, which
+  makes short copy weak; the paper also adds what RoBERTa says at padding, which depends on the batch's width);
 - γ starts at 1 (`gamma_bias=0.0` is the paper's, which nearly removes the image at first);
 - global attention reads the P positions and the text (`global_attention="single"` is the paper's one-token form,
   which is the identity on V whatever Q and K are: they are left out);
@@ -35,6 +36,8 @@ from admodels.losses import cross_entropy, huber, saliency_kl, sparse
 from admodels.masking import masked_mean
 
 ENTITIES = ("none", "price", "discount", "brand", "product")
+PADDED_TOKENS = 64
+"""What (3) divides by: the paper pads every text to it."""
 ENTITY_THRESHOLD = 0.8
 
 
@@ -174,8 +177,13 @@ class _TextVector(nn.Module):
         logits = self.entities(tokens)  # B×L×5
         best = torch.softmax(logits, dim=-1)[:, :, 1:].amax(-1)  # B×L
         entity = masked_mean(tokens, (best > ENTITY_THRESHOLD) & mask.bool())  # (2) B×D
-        pooled = tokens.mean(1) if self.padded else masked_mean(tokens, mask)  # (3) B×D
+        pooled = _padded_mean(tokens, mask) if self.padded else masked_mean(tokens, mask)  # (3) B×D
         return self.project(torch.cat([pooled, entity], dim=1)), logits
+
+
+def _padded_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """B×L×D as if padded with zeros to PADDED_TOKENS, whatever the batch's width → B×D."""
+    return (tokens * mask.to(tokens.dtype).unsqueeze(-1)).sum(1) / PADDED_TOKENS
 
 
 class _GlobalBranch(nn.Module):
