@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -141,7 +142,7 @@ class Reference:
 
     def read(self, picture: Grey) -> list[Word]:
         """Whole lines as words; what is made of them here is text alone."""
-        found = self._read(np.repeat(picture[:, :, None], 3, axis=2))
+        found: Any = self._read(np.repeat(picture[:, :, None], 3, axis=2))
         lines = zip(found.txts or (), found.scores or (), strict=True)
         return [[text, 100 * score, 0, number, 1, 1, number] for number, (text, score) in enumerate(lines)]
 
