@@ -274,7 +274,8 @@ class Deliverer:
         self._put(item, self._outgoing(item, message, durable))
 
     def _outgoing(self, item: Item, message: Message | None, durable: Callable[[], None]) -> Outgoing:
-        return Outgoing(item.record.origin, message, self._posted(item, durable), lambda: item.assignment.lost)
+        topic = message.topic if message else self._how.output_topic
+        return Outgoing(item.record.origin, message, self._posted(item, durable, topic), lambda: item.assignment.lost)
 
     def _put(self, item: Item, outgoing: Outgoing) -> None:
         self.unsettled += 1
@@ -283,7 +284,7 @@ class Deliverer:
             self._in_step.add(item.assignment)
             self._next_turn(item)
 
-    def _posted(self, item: Item, durable: Callable[[], None]) -> Callable[[Exception | None], None]:
+    def _posted(self, item: Item, durable: Callable[[], None], topic: str) -> Callable[[Exception | None], None]:
         """What the outbox calls, on any thread: the rest happens on this one."""
         started = time.monotonic()
 
@@ -299,7 +300,7 @@ class Deliverer:
                 item.outcome = too_large()
                 self._publish_dead_letter(item, item.outcome)
             else:
-                raise fatal(self._how.output_topic if scored else self._how.dlq_topic, error)
+                raise fatal(topic, error)
 
         return lambda error: self._events.put(lambda: settle(error))
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -283,6 +284,16 @@ def test_a_topic_that_is_gone_ends_the_worker_with_3(make: Any) -> None:
     assert error.exit_code == 3
     assert "adscore topics create" in str(error)
     assert rig.source.committed.get(0, 0) == 0
+
+
+def test_a_withdrawal_that_cannot_be_written_names_the_topic_that_it_was_for(make: Any) -> None:
+    rig = make()
+    rig.sink.error = UnknownTopicOrPartitionError()
+    rig.offer(replace(record(0), key=b"cr-1", value=None))
+    rig.start()
+    error = rig.ended()
+    assert isinstance(error, FatalError)
+    assert f"topic {OUT} " in str(error)
 
 
 def test_the_last_commit_waits_for_a_rebalance_to_end(make: Any) -> None:
