@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -32,12 +33,17 @@ def dry_run(settings: Settings, noted: Signals, *, max_messages: int | None, unt
         None, output_topic=settings.kafka.output_topic, keep_seconds=1, max_creatives=settings.redis.revision_max
     )
     stop = threading.Event()
+    noted.on_stop(stop.set)
+    topic = settings.kafka.input_topic
     with (
         kafka.reached(settings.kafka),
-        scoring_flow(settings, cache=NoCache(), metrics=Metrics()) as flow,
+        kafka.consumer(settings.kafka, group_id=settings.kafka.group_id) as consumer,
+        ExitStack() as stack,
     ):
-        noted.on_stop(stop.set)
-        records = _records(settings, stop, max_messages, until_idle)
+        # Before the engines are loaded: what can't be read is told within a verb's time.
+        consumer.assign([TopicPartition(topic, number) for number in kafka.partitions(consumer, topic)])
+        flow = stack.enter_context(scoring_flow(settings, cache=NoCache(), metrics=Metrics()))
+        records = _records(settings, consumer, stop, max_messages, until_idle)
         for record, outcome in _outcomes(settings, flow, records):
             line = _line(record, outcome, revisions)
             if line is not None:
@@ -93,32 +99,23 @@ def _creative_id(record: Record) -> str | None:
 
 
 def _records(
-    settings: Settings, stop: threading.Event, max_messages: int | None, until_idle: float | None
+    settings: Settings,
+    consumer: KafkaConsumer,
+    stop: threading.Event,
+    max_messages: int | None,
+    until_idle: float | None,
 ) -> Iterator[Record | None]:
     """Records from the committed offsets on; None whenever there is a pause."""
-    consumer = KafkaConsumer(
-        **kafka.kafka_client_config(settings.kafka),
-        group_id=settings.kafka.group_id,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        allow_auto_create_topics=False,
-    )
-    try:
-        topic = settings.kafka.input_topic
-        consumer.assign([TopicPartition(topic, number) for number in kafka.partitions(consumer, topic)])
-        received, busy_at = 0, time.monotonic()
-        while not stop.is_set() and (max_messages is None or received < max_messages):
-            left = settings.pipeline.max_inflight if max_messages is None else max_messages - received
-            polled = consumer.poll(timeout_ms=POLL_MS, max_records=left)
-            for messages in polled.values():
-                for message in messages:
-                    received += 1
-                    yield kafka.record(message)
-            yield None
-            if polled:
-                busy_at = time.monotonic()
-            elif until_idle is not None and time.monotonic() - busy_at >= until_idle:
-                return
-    finally:
-        consumer.close(timeout_ms=kafka.CLOSE_TIMEOUT_MS)
+    received, busy_at = 0, time.monotonic()
+    while not stop.is_set() and (max_messages is None or received < max_messages):
+        left = settings.pipeline.max_inflight if max_messages is None else max_messages - received
+        polled = consumer.poll(timeout_ms=POLL_MS, max_records=left)
+        for messages in polled.values():
+            for message in messages:
+                received += 1
+                yield kafka.record(message)
+        yield None
+        if polled:
+            busy_at = time.monotonic()
+        elif until_idle is not None and time.monotonic() - busy_at >= until_idle:
+            return

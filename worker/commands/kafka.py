@@ -132,14 +132,14 @@ def send(
 
 
 @contextmanager
-def consumer(kafka: Kafka) -> Iterator[KafkaConsumer]:
-    """A consumer outside any group, of committed records only."""
+def consumer(kafka: Kafka, group_id: str | None = None) -> Iterator[KafkaConsumer]:
+    """A consumer of committed records only, that commits nothing. group_id: whose offsets it starts at."""
     from kafka import KafkaConsumer
 
     with _quiet():
         client = KafkaConsumer(
             **kafka_client_config(kafka),
-            group_id=None,
+            group_id=group_id,
             enable_auto_commit=False,
             isolation_level="read_committed",
             auto_offset_reset="earliest",

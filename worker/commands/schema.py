@@ -72,8 +72,8 @@ def problem(event: Any) -> str | None:
     enveloped = isinstance(event, dict) and in_envelope(event)
     try:
         body = data_of(event) if enveloped else _body(event)
-    except CreativeError as error:
-        return error.message
+    except CreativeError as refused:
+        return refused.message
     if body is None:
         return None
     kind = _kind(body)
