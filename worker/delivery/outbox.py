@@ -15,6 +15,11 @@ from kafka.producer import producer_batch
 from worker.types import Headers, Origin
 
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+LOWERED = (
+    "a topic's max.message.bytes was lowered below what this worker writes: raise it again, or start the worker anew, "
+    "which reads it at its start and dead-letters what doesn't fit"
+)
+"""A transaction and an idempotent producer both end with the record that a broker finds too large."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from kafka.errors import (
 )
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from worker.delivery.outbox import Outgoing, StepFailedError, append
+from worker.delivery.outbox import LOWERED, TOO_LARGE, Outgoing, StepFailedError, append
 from worker.errors import FatalError
 
 _log = structlog.get_logger(__name__)
@@ -108,7 +108,7 @@ class TransactionalOutbox:
             error = failure.error
             _log.warning("transaction_failed", error=type(error).__name__ if error else "no answer in time")
             self._give_up()
-            if isinstance(error, _GONE):
+            if isinstance(error, (*_GONE, *TOO_LARGE)):
                 raise _fatal(error)
             raise StepFailedError from error
 
@@ -177,6 +177,8 @@ def _close(producer: KafkaProducer) -> None:
 def _fatal(error: BaseException) -> FatalError:
     if isinstance(error, UnknownTopicIdError | UnknownTopicOrPartitionError):
         return FatalError("an output topic doesn't exist any more: run `adscore topics create`", exit_code=3)
+    if isinstance(error, TOO_LARGE):  # the same step would fail the same way, for ever
+        return FatalError(LOWERED, exit_code=1)
     return FatalError(
         f"no right to write ({type(error).__name__}): this principal needs Write on the output and dead-letter topics "
         "and on transactional ids with ADSCORE_KAFKA__TRANSACTIONAL_ID_PREFIX, and Read on the group",

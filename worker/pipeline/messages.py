@@ -9,7 +9,7 @@ import orjson
 from kafka.errors import KafkaError
 
 from worker.delivery.dead_letters import dead_letter_record, fits
-from worker.delivery.outbox import Message
+from worker.delivery.outbox import LOWERED, TOO_LARGE, Message
 from worker.errors import Code, CreativeError, FatalError, Stage
 from worker.scoring.assemble import SHADOW_TYPE, enriched_event, enriched_headers, withdrawn_headers
 from worker.types import Origin, Record, ScoredCreative, Withdrawal
@@ -71,4 +71,6 @@ def fatal(topic: str, error: Exception) -> FatalError:
         return FatalError(f"no right to write to topic {topic}: grant Write on it to this principal", exit_code=3)
     if isinstance(error, KafkaError) and why in ("UnknownTopicOrPartitionError", "UnknownTopicIdError"):
         return FatalError(f"topic {topic} doesn't exist: run `adscore topics create`", exit_code=3)
+    if isinstance(error, TOO_LARGE):
+        return FatalError(LOWERED, exit_code=1)
     return FatalError(f"can't write to topic {topic}: {why}", exit_code=1)
