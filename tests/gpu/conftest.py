@@ -2,9 +2,9 @@
 
     python -m pytest -c tests/gpu/pytest.ini --confcutdir tests/gpu tests/gpu
 
-runs them all, in the order of their files' names, and writes `benchmarks/results/gpu-<date>-<GPU>.json`. It needs torch,
-timm, transformers, onnx, onnxscript, onnxruntime, cuda-bindings, pytest and a TensorRT, and no plugin. Nothing here runs
-without a GPU: everything is marked `gpu` and skipped.
+runs them all, in the order of their files' names, and writes `benchmarks/results/gpu-<date>-<GPU>.json`. It needs
+torch, timm, transformers, onnx, onnxscript, onnxruntime, cuda-bindings, pytest and a TensorRT, and no plugin. Nothing
+here runs without a GPU: everything is marked `gpu` and skipped.
 """
 
 from __future__ import annotations
