@@ -13,6 +13,7 @@ from worker.commands.worker import worker_name
 from worker.delivery.outbox import AtLeastOnceOutbox, Outbox
 from worker.delivery.transactions import TransactionalOutbox
 from worker.errors import FatalError
+from worker.intake.header_names import accept_any
 from worker.settings_schema import Settings
 from worker.tracing import NoTracing, Tracing
 
@@ -24,6 +25,7 @@ SHADOW_DELIVERY_MS = 30_000
 
 def consumer(settings: Settings) -> KafkaConsumer:
     """A member of the group that commits by hand and reads committed records only."""
+    accept_any()
     session_ms = settings.kafka.session_timeout_ms
     return KafkaConsumer(
         **kafka.kafka_client_config(settings.kafka),

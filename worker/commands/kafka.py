@@ -136,6 +136,9 @@ def consumer(kafka: Kafka, group_id: str | None = None) -> Iterator[KafkaConsume
     """A consumer of committed records only, that commits nothing. group_id: whose offsets it starts at."""
     from kafka import KafkaConsumer
 
+    from worker.intake.header_names import accept_any
+
+    accept_any()
     with _quiet():
         client = KafkaConsumer(
             **kafka_client_config(kafka),
