@@ -98,7 +98,7 @@ class HttpSource:
         except socket.gaierror as error:
             again = error.errno == socket.EAI_AGAIN
             raise failed(f"{url.host} is not a name that resolves", retryable=again) from None
-        except (OSError, http.client.HTTPException, zlib.error) as error:
+        except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:
             raise failed(f"{url.host} broke the exchange ({type(error).__name__})", retryable=True) from None
 
     def _addresses(self, url: HttpUrl, deadline: Deadline) -> list[Address]:

@@ -85,4 +85,7 @@ def redirect(base: HttpUrl, location: str) -> str:
     if not text or _FORBIDDEN.search(text):
         raise ValueError("the redirect's location is empty or holds a control character or a backslash")
     host = f"[{base.host}]" if ":" in base.host else base.host
-    return urljoin(f"{base.scheme}://{host}:{base.port}{base.target}", text)
+    try:
+        return urljoin(f"{base.scheme}://{host}:{base.port}{base.target}", text)
+    except ValueError:  # its text quotes the location, user and password included
+        raise ValueError("the redirect's location is not a URL") from None

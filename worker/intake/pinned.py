@@ -15,6 +15,9 @@ from typing import Any
 
 from worker.intake.addresses import Address
 
+_MAX_CHUNK_LINE = 4096
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+
 
 class Deadline:
     """A moment on the monotonic clock."""
@@ -62,8 +65,21 @@ def keep_deadlines(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
+class _Response(http.client.HTTPResponse):
+    """Takes a chunk's size as RFC 9112 writes it; http.client takes `-1` too, and then reads all that ever comes."""
+
+    def _read_next_chunk_size(self) -> int:
+        line = self.fp.readline(_MAX_CHUNK_LINE + 1)
+        size = line.partition(b";")[0].strip()
+        if len(line) > _MAX_CHUNK_LINE or not size or not set(size) <= _HEX:
+            raise http.client.IncompleteRead(b"")
+        return int(size, 16)
+
+
 class PinnedConnection(http.client.HTTPConnection):
     """Speaks to `address`, as `host`. `tls` is a context from `keep_deadlines`, or None for plain http."""
+
+    response_class = _Response
 
     def __init__(self, host: str, address: Address, port: int, tls: ssl.SSLContext | None, deadline: Deadline) -> None:
         super().__init__(host, port)

@@ -101,3 +101,9 @@ def test_redirects_lead_on_from_where_they_stand(location: str, leads_to: str) -
 def test_bad_redirects(location: str) -> None:
     with pytest.raises(ValueError, match="redirect's location"):
         redirect(parse("https://x.example/"), location)
+
+
+@pytest.mark.parametrize("location", ["http://user:s3cret@a\u2100b/", "http://user:s3cret@[::1/"])
+def test_a_redirect_that_is_no_url_is_not_quoted(location: str) -> None:
+    with pytest.raises(ValueError, match=r"^the redirect's location is not a URL$"):
+        redirect(parse("https://x.example/"), location.encode().decode("latin-1"))
