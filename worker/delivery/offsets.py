@@ -22,6 +22,8 @@ class PartitionOffsets:
         self._finished: set[int] = set()
         self._position: int | None = None
         self._committed: int | None = None
+        self.began: int | None = None
+        """The first offset that was received: what lies before it was committed when the assignment began."""
 
     @property
     def unfinished(self) -> int:
@@ -32,6 +34,8 @@ class PartitionOffsets:
         """A record was handed out by the consumer. Offsets only grow within one assignment."""
         if self._position is not None and offset < self._position:
             raise ValueError(f"offset {offset} was received after position {self._position}; seek needs a new tracker")
+        if self.began is None:
+            self.began = offset
         self._received.append(offset)
         self._position = offset + 1
 

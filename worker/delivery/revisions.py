@@ -5,7 +5,8 @@ outlives the worker. Without Redis it ends with the process.
 
 With at-least-once it is written after the acknowledgement (`published`). With exactly-once it is written before the
 commit (`stage`, `store_staged`), together with the input's place and the predecessor that the last commit left: an
-entry whose place is at or past a record that is read again belongs to a commit that never was.
+entry whose place is at or past the offset that was committed when the partition was assigned (or gone back to), and
+that this worker did not commit since, belongs to a commit that never was.
 
 A withdrawal leaves its place alone, so that the creative can come back with any revision, but not by a record that
 repeats one from before the withdrawal (`adscore rescore` writes such).
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -53,13 +54,17 @@ class Revisions:
         self._known: OrderedDict[str, tuple[_Known, int]] = OrderedDict()  # with the partition that it was asked for
         self._staged: dict[str, _Staged] = {}
         self._unsure: dict[str, _Staged] = {}
+        self._committed: dict[int, int] = {}  # partition → behind the last record that this worker committed
 
-    def is_superseded(self, creative_id: str, lastmod: int, origin: Origin, repeats: Place | None = None) -> bool:
+    def is_superseded(
+        self, creative_id: str, lastmod: int, origin: Origin, repeats: Place | None = None, *, began: int | None = None
+    ) -> bool:
         """Whether a newer revision of the creative is published already; an equal one is published again.
 
         repeats: the record that this one repeats, if any; then anything that came after that one supersedes it.
+        began: the offset from which the partition is read since it was assigned or gone back to; None: this record's.
         """
-        known = self._newest(creative_id, origin)
+        known = self._newest(creative_id, origin, began)
         if known is None:
             return False
         if known.lastmod is not None and known.lastmod > lastmod:
@@ -73,15 +78,15 @@ class Revisions:
         """
         known = _Known(lastmod, _place(origin))
         self._remember(creative_id, known, origin.partition)
-        stored = self._stored(creative_id, origin) if doubtful else None
+        stored = self._stored(creative_id, known.place) if doubtful else None
         if stored is not None and known.place.is_before(stored.place):
             return
         self._write({creative_id: _Staged(known, None)}, transactional=False)
 
-    def stage(self, creative_id: str, lastmod: int | None, origin: Origin) -> None:
+    def stage(self, creative_id: str, lastmod: int | None, origin: Origin, *, began: int | None = None) -> None:
         """The revision (None: the withdrawal) is part of the transaction under way (exactly-once)."""
         earlier = self._staged.get(creative_id)
-        previous = earlier.previous if earlier else self._newest(creative_id, origin)
+        previous = earlier.previous if earlier else self._newest(creative_id, origin, began)
         known = _Known(lastmod, _place(origin))
         self._staged[creative_id] = _Staged(known, previous)
         self._remember(creative_id, known, origin.partition)
@@ -92,13 +97,13 @@ class Revisions:
 
     def committed(self) -> None:
         """The transaction has committed: what was staged counts."""
+        for staged in self._staged.values():
+            place = staged.known.place
+            self._committed[place.partition] = max(self._committed.get(place.partition, 0), place.offset + 1)
         self._staged = {}
 
     def rolled_back(self) -> None:
-        """The transaction came to nothing, or its answer was lost: the next record of each creative tells.
-
-        One that is read again shows that it came to nothing, a later one that it was committed.
-        """
+        """The transaction came to nothing, or its answer was lost: where the partition is read again from tells."""
         for creative_id, staged in self._staged.items():
             self._known.pop(creative_id, None)
             self._unsure[creative_id] = staged
@@ -106,6 +111,8 @@ class Revisions:
 
     def disowned(self, partitions: Collection[int]) -> None:
         """Another worker moves these partitions' memory from now on."""
+        for partition in partitions:
+            self._committed.pop(partition, None)
         for creative_id in [name for name, (_, partition) in self._known.items() if partition in partitions]:
             del self._known[creative_id]
         for creative_id in [
@@ -118,9 +125,10 @@ class Revisions:
         ]:
             del self._unsure[creative_id]
 
-    def _newest(self, creative_id: str, origin: Origin) -> _Known | None:
+    def _newest(self, creative_id: str, origin: Origin, began: int | None) -> _Known | None:
+        since = Place(origin.topic, origin.partition, origin.offset if began is None else began)
         if (unsure := self._unsure.pop(creative_id, None)) is not None:
-            decided = unsure.known if unsure.known.place.is_before(_place(origin)) else unsure.previous
+            decided = unsure.known if unsure.known.place.is_before(since) else unsure.previous
             if decided is not None:
                 self._remember(creative_id, decided, origin.partition)
             return decided
@@ -128,7 +136,8 @@ class Revisions:
             return self._known[creative_id][0]
         if creative_id in self._staged:
             return self._staged[creative_id].known
-        stored = self._stored(creative_id, origin)
+        committed = max(since.offset, self._committed.get(origin.partition, 0))
+        stored = self._stored(creative_id, replace(since, offset=committed))
         if stored is not None:
             self._remember(creative_id, stored, origin.partition)
         return stored
@@ -154,7 +163,8 @@ class Revisions:
         except RedisUnavailableError:
             return
 
-    def _stored(self, creative_id: str, origin: Origin) -> _Known | None:
+    def _stored(self, creative_id: str, since: Place) -> _Known | None:
+        """What Redis knows; of a transaction's entry at or past `since` the predecessor."""
         if self._link is None:
             return None
         try:
@@ -165,11 +175,11 @@ class Revisions:
         if not isinstance(entry, dict) or entry.get("v") != VERSION:
             return None
         place = _read_place(entry)
-        undone = entry.get("transactional") is True and not place.is_before(_place(origin)) and _beside(place, origin)
+        undone = entry.get("transactional") is True and not place.is_before(since) and _beside(place, since)
         lastmod = entry.get("previous" if undone else "lastmod")
         if type(lastmod) is int and lastmod >= 0:
             # Which record the predecessor came by isn't kept: of this partition, and nothing is before it.
-            return _Known(lastmod, Place(origin.topic, origin.partition, -1) if undone else place)
+            return _Known(lastmod, replace(since, offset=-1) if undone else place)
         return None if undone or lastmod is not None else _Known(None, place)
 
     def _key(self, creative_id: str) -> str:
@@ -180,8 +190,8 @@ def _place(origin: Origin) -> Place:
     return Place(origin.topic, origin.partition, origin.offset)
 
 
-def _beside(place: Place, origin: Origin) -> bool:
-    return (place.topic, place.partition) == (origin.topic, origin.partition)
+def _beside(place: Place, other: Place) -> bool:
+    return (place.topic, place.partition) == (other.topic, other.partition)
 
 
 def _read_place(entry: dict[str, Any]) -> Place:

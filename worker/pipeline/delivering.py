@@ -215,7 +215,8 @@ class Deliverer:
 
     def _publish_scored(self, item: Item, scored: ScoredCreative) -> None:
         creative_id, lastmod, origin = scored.creative.creative_id, scored.creative.lastmod, item.record.origin
-        if self._revisions.is_superseded(creative_id, lastmod, origin, scored.creative.repeats):
+        began = item.assignment.offsets.began
+        if self._revisions.is_superseded(creative_id, lastmod, origin, scored.creative.repeats, began=began):
             self._put(item, self._outgoing(item, None, lambda: self._finish(item, "superseded")))
             return
         trace = item.trace.sending(self._how.output_topic, scored.creative.trace)
@@ -236,7 +237,7 @@ class Deliverer:
                 self._published(origin, scored)
 
         if self._outbox.in_order:
-            self._revisions.stage(creative_id, lastmod, origin)
+            self._revisions.stage(creative_id, lastmod, origin, began=began)
         self._put(item, self._outgoing(item, message, durable))
 
     def _publish_withdrawal(self, item: Item, withdrawal: Withdrawal) -> None:
@@ -248,7 +249,8 @@ class Deliverer:
             self._finish(item, "withdrawn")
 
         if self._outbox.in_order:
-            self._revisions.stage(withdrawal.creative_id, None, item.record.origin)
+            began = item.assignment.offsets.began
+            self._revisions.stage(withdrawal.creative_id, None, item.record.origin, began=began)
         trace = item.trace.sending(self._how.output_topic, withdrawal.trace)
         message = withdrawal_message(replace(withdrawal, trace=trace), item.record.origin, self._how)
         self._put(item, self._outgoing(item, message, durable))
@@ -308,7 +310,7 @@ class Deliverer:
         item.trace.end(outcome, str(item.outcome.code) if isinstance(item.outcome, CreativeError) else None)
         if self._finished(item):
             self._metrics.processed.labels(outcome).inc()
-            if outcome in ("scored", "partial"):
+            if outcome in ("scored", "partial") and item.record.origin.timestamp_ms > 0:
                 age = time.time() - item.record.origin.timestamp_ms / 1000
                 self._metrics.event_age.observe(max(0.0, age))
         if not self._outbox.in_order:

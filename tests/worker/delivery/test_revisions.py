@@ -125,6 +125,33 @@ def test_what_a_lost_transaction_left_in_redis_counts_as_its_predecessor() -> No
     assert after.is_superseded("b", 1, at(4), copy_of(0))
 
 
+def test_what_no_commit_covers_counts_as_its_predecessor_for_later_records_too() -> None:
+    before = memory(store := Store())
+    before.stage("a", 10, at(5))
+    before.store_staged()
+    before.committed()
+    before.stage("a", 100, at(7))
+    before.store_staged()
+    now = memory(store)
+    # Read again from 7; the image of 7 is gone meanwhile, so that nobody asks for it before 8.
+    assert not now.is_superseded("a", 50, at(8), began=7)
+    assert now.is_superseded("a", 9, at(8), began=7)
+    before.rolled_back()
+    assert not before.is_superseded("a", 50, at(8), began=7), "nor in the process that wrote it"
+    assert before.is_superseded("a", 9, at(8), began=7)
+
+
+def test_what_this_worker_committed_since_it_began_counts_also_when_it_forgot_it() -> None:
+    now = memory(Store(), max_creatives=1)
+    now.stage("a", 5, at(7), began=7)
+    now.store_staged()
+    now.committed()
+    now.stage("b", 5, at(8), began=7)
+    now.store_staged()
+    now.committed()
+    assert now.is_superseded("a", 4, at(9), began=7)
+
+
 def test_a_transaction_that_came_to_nothing_is_taken_back() -> None:
     now = memory(None)
     now.stage("a", 5, at(1))
