@@ -93,8 +93,15 @@ class RedisCache:
     def get(self, content: str, digests: Mapping[str, str]) -> Found:
         """One MGET (all keys of a content share a slot)."""
         keys = [key(content, name, digest) for name, digest in digests.items()]
+
+        def ask(client: Any) -> list[Any]:
+            values = client.mget(keys)
+            if not isinstance(values, list) or len(values) != len(keys):
+                raise ValueError("no answer to MGET")  # whatever it is, it isn't Redis that answers
+            return values
+
         try:
-            values = self._link.call(lambda client: client.mget(keys))
+            values = self._link.call(ask)
         except RedisUnavailableError as error:
             return Found({}, dict.fromkeys(digests, "error" if error.asked else "off"))
         parts: dict[str, Part] = {}
@@ -130,9 +137,9 @@ def key(content: str, name: str, digest: str) -> str:
     return f"adscore:{{{content}}}:{name}:{digest[:12]}"
 
 
-def _checked(value: bytes | str | None, content: str, name: str, digest: str) -> Part | None:
+def _checked(value: object, content: str, name: str, digest: str) -> Part | None:
     """The part, if the entry is what its key says; anything else counts as a miss and will be overwritten."""
-    if value is None:
+    if not isinstance(value, bytes | str):
         return None
     try:
         entry = orjson.loads(value)

@@ -52,15 +52,21 @@ class Marks:
         if self._link is None:
             return {}
         try:
-            found = self._link.call(lambda client: client.hgetall(self._key(topic, partition)))
+            found = self._link.call(lambda client: _hash(client.hgetall(self._key(topic, partition))))
         except RedisUnavailableError:
             return {}
         marks = {_text(field): _text(value) for field, value in found.items()}
-        return {int(field): how for field, how in marks.items() if field.isdigit() and how in (TOGETHER, ALONE)}
+        return {int(field): how for field, how in marks.items() if field.isdecimal() and how in (TOGETHER, ALONE)}
 
     def _key(self, topic: str, partition: int) -> str:
         return f"adscore:held:{self._group}:{topic}:{partition}"
 
 
-def _text(raw: bytes | str) -> str:
-    return raw if isinstance(raw, str) else raw.decode(errors="replace")
+def _hash(answer: object) -> dict[object, object]:
+    if not isinstance(answer, dict):
+        raise ValueError("no answer to HGETALL")  # whatever it is, it isn't Redis that answers
+    return answer
+
+
+def _text(raw: object) -> str:
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)

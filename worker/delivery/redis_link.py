@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import structlog
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from worker.errors import FatalError
@@ -106,7 +105,7 @@ class RedisLink:
             raise RedisUnavailableError(asked=False)
         try:
             result = request(self._client)
-        except (RedisError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  of answers that are none of Redis's its client raises TypeErrors, too
             if self._breaker.failed():
                 _log.warning("redis_breaker_opened", error=type(error).__name__)
                 self._on_breaker(True)

@@ -1,8 +1,10 @@
 """The cache never changes an event: foreign, old and garbage entries are misses, a dead server costs one time-out."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -10,6 +12,7 @@ import pytest
 from redis import Redis
 
 from worker.delivery.cache import MemoryCache, NoCache, RedisCache, key
+from worker.delivery.marks import Marks
 from worker.delivery.redis_link import Breaker, RedisLink, RedisUnavailableError
 
 CONTENT = "c" * 64
@@ -95,6 +98,31 @@ def test_a_hung_server_costs_one_time_out_and_then_nothing() -> None:
         assert time.monotonic() - started < 1.0
         assert states == [True]
         link.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"+OK\r\n", b":1\r\n", b"$-1\r\n", b"*0\r\n", b"*-1\r\n", b"*2\r\n:1\r\n:2\r\n", b"*1\r\n*1\r\n:1\r\n"]
+)
+def test_what_is_no_redis_is_as_if_it_were_not_there(answer: bytes) -> None:
+    def talk(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                with client, suppress(OSError):
+                    while client.recv(65536):
+                        client.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=talk, args=(server,), daemon=True).start()
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}"
+        for ask in (
+            lambda link: RedisCache(link, ttl_seconds=100, ttl_jitter=0.0).get(CONTENT, DIGESTS).parts == {},
+            lambda link: Marks(link, "group").left("topic", 0) == {},
+        ):
+            link = RedisLink(url, timeout_seconds=1.0, breaker_seconds=60)
+            assert ask(link)
+            link.close()
+        server.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_refused_port_names_no_secret() -> None:
