@@ -205,7 +205,7 @@ def score_all(
 ) -> Iterator[tuple[Item, Outcome]]:
     """Score items concurrently, at most `capacity` at a time, and yield each with its outcome in the order given.
 
-    Raises FatalError (exit status 1) when the engine is lost.
+    Raises FatalError when the engine is lost (exit status 1) or child processes don't start (3).
     """
     done: SimpleQueue[tuple[int, Outcome]] = SimpleQueue()
     waiting: dict[int, Item] = {}
@@ -222,6 +222,8 @@ def score_all(
         try:
             number, outcome = done.get(timeout=LOST_SECONDS)
         except Empty:
+            if isinstance(flow.lost, FatalError):
+                raise flow.lost from None
             if flow.lost is not None:
                 raise FatalError(f"the engine is lost: {flow.lost}", exit_code=1) from flow.lost
             continue

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from worker.intake import frames
 from worker.intake.child import Child, ChildDiedError, ChildHungError
 
 _START_ATTEMPTS = 3
+_START_AGAIN_SECONDS = 0.2
 
 
 class ChildPool:
@@ -59,7 +62,8 @@ class ChildPool:
             child = self._ready_child(slot)
             try:
                 reply = child.ask(request, timeout_seconds)
-            except (ChildDiedError, ChildHungError):
+            except BaseException:
+                # Also where this process had no memory for the answer: what is left of it would be the next one's.
                 self._replace(slot)
                 raise
             if reply.retire or child.answered >= self._recycle_after:
@@ -86,7 +90,8 @@ class ChildPool:
     def _replace(self, slot: int) -> None:
         self._children[slot].close()
         if not self._closed:
-            self._children[slot] = self._start()
+            with contextlib.suppress(OSError):  # no memory, no descriptors: whoever asks next tries again
+                self._children[slot] = self._start()
 
     def _ready_child(self, slot: int) -> Child:
         for _ in range(_START_ATTEMPTS):
@@ -100,5 +105,7 @@ class ChildPool:
             except (ChildDiedError, ChildHungError):
                 pass
             self._replace(slot)
+            if not self._children[slot].alive():
+                time.sleep(_START_AGAIN_SECONDS)
         message = f"child processes don't start; `{sys.executable} -m {self._module} < /dev/null` shows why"
         raise FatalError(message, exit_code=3)

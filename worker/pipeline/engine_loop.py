@@ -29,6 +29,7 @@ class EngineLoop:
 
     Args:
         timeout_seconds: an engine that answers a batch no sooner hangs, and counts as lost.
+        abandoned: asked of a cancelled job before it is scored: whether nobody waits for it, so that it is dropped.
         after: called on this thread with each job once its parts and errors are final.
         on_fatal: called once when the engine is lost (or can't be trusted any more); `after` isn't called any more.
     """
@@ -40,11 +41,13 @@ class EngineLoop:
         batch_delay_seconds: float,
         timeout_seconds: float,
         metrics: Metrics,
+        abandoned: Callable[[Job], bool],
         after: Callable[[Job], None],
         on_fatal: Callable[[Exception], None],
         tracing: Tracing,
     ) -> None:
         self._engines, self._metrics, self._after, self._on_fatal = engines, metrics, after, on_fatal
+        self._abandoned = abandoned
         self._tracing = tracing
         self._batcher: Batcher[Job] = Batcher(batch_size, batch_delay_seconds)
         self._ceiling = BatchCeiling(batch_size)
@@ -89,6 +92,9 @@ class EngineLoop:
                 self._score(batch)
         except EngineLostError as error:
             self._lose(error)
+        except Exception as error:  # noqa: BLE001  a thread that ends in silence would hang every creative after it
+            _log.error("engine_thread_failed", error=type(error).__name__)
+            self._lose(EngineLostError(f"internal error: {type(error).__name__}"))
 
     def _watch(self) -> None:
         interval = min(LOOK_SECONDS, self._timeout_seconds / 8)
@@ -123,7 +129,7 @@ class EngineLoop:
         return []
 
     def _score(self, batch: list[Job]) -> None:
-        batch = [job for job in batch if not job.cancelled or job.followers]
+        batch = [job for job in batch if not (job.cancelled and self._abandoned(job))]
         started = time.monotonic()
         with self._tracing.batch([job.trace for job in batch]):
             self._attempt(batch)

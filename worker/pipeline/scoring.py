@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import structlog
 
 from worker.delivery.cache import ScoreCache
-from worker.errors import Code, CreativeError, OcrError, Stage
+from worker.errors import Code, CreativeError, FatalError, OcrError, Stage
 from worker.intake.held import HeldBytes
 from worker.metrics import Metrics
 from worker.pipeline.engine_loop import EngineLoop
@@ -78,7 +78,7 @@ class ScoringFlow:
     """Scores creatives concurrently. The caller bounds what is in flight; `on_done` runs on one of the flow's threads.
 
     Args:
-        on_fatal: called once when the engine is lost for good; no further `on_done` follows.
+        on_fatal: called when the engine is lost for good, or children can't be started; no further `on_done` follows.
         tracing: told of each engine batch; None: nobody is.
         candidates: engines that score a copy of the traffic elsewhere; outcomes keep what they need for it.
         held: image bytes kept after scoring; None: none are.
@@ -122,6 +122,7 @@ class ScoringFlow:
             limits.batch_delay_seconds,
             limits.engine_timeout_seconds,
             metrics,
+            self._abandoned,
             self._after_engines,
             self._lose,
             tracing or NoTracing(),
@@ -187,6 +188,9 @@ class ScoringFlow:
                 stage(job)
         except CreativeError as error:
             self._finish(job, error)
+        except FatalError as error:
+            # No creative's fault: dead-lettering them all would empty the topic.
+            self._lose(error)
         except Exception as error:  # noqa: BLE001  one creative must not take its neighbours along
             # The class alone: an exception's text may quote what a sender wrote.
             _log.error("stage_failed", stage=name, error=type(error).__name__)
@@ -254,8 +258,12 @@ class ScoringFlow:
         started = time.monotonic()
         try:
             job.ocr = self._ocr.read(job.decoded.ocr)
-        except OcrError as error:
-            job.ocr_failed = HeadError("ocr", error.code, error.message)
+        except FatalError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, the creative has its other heads
+            internal = OcrError("ocr_failed", f"internal error: {type(error).__name__}")
+            why = error if isinstance(error, OcrError) else internal
+            job.ocr_failed = HeadError("ocr", why.code, why.message)
             self._metrics.head_errors.labels("ocr").inc()
         job.spend("ocr", time.monotonic() - started)
         self._prepare(job)

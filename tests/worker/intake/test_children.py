@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import FatalError
-from worker.intake import child
+from worker.intake import child, frames
 from worker.intake.child import ChildDiedError, ChildHungError
 from worker.intake.children import ChildPool
 
@@ -223,6 +223,40 @@ def test_children_that_can_not_start_are_fatal_and_say_how_to_look(make_pool: Ma
     with pytest.raises(FatalError, match="-m toy_child") as caught:
         make_pool(arguments=["broken"])
     assert caught.value.exit_code == 3
+
+
+def test_children_that_can_not_be_replaced_are_fatal_to_whoever_asks_and_come_back(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool()
+
+    def none_left(*_arguments: object, **_options: object) -> None:
+        raise BlockingIOError("no process")
+
+    with monkeypatch.context() as short:
+        short.setattr(subprocess, "Popen", none_left)
+        with pytest.raises(ChildDiedError):
+            pool.ask((b"quit",), 5)
+        with pytest.raises(FatalError) as caught:
+            pool.ask((b"echo",), 5)
+        assert caught.value.exit_code == 3
+    assert pool.ask((b"echo",), 5).head is not None
+
+
+def test_an_answer_that_there_was_no_memory_for_is_nobody_elses(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool()
+    before = pool.pids()
+
+    def none_left(_data: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as short:
+        short.setattr(frames, "unpack", none_left)
+        with pytest.raises(MemoryError):
+            pool.ask((b"echo",), 5)
+    assert pool.pids() != before
 
 
 def test_a_pool_of_nobody_is_refused(make_pool: MakePool) -> None:

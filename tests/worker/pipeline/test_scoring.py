@@ -12,7 +12,7 @@ import pytest
 from admodels.runtime.runner import EngineLostError
 from tests.fakes import eventually
 from worker.delivery.cache import MemoryCache, key
-from worker.errors import Code, CreativeError, OcrError, Stage
+from worker.errors import Code, CreativeError, FatalError, OcrError, Stage
 from worker.metrics import Metrics
 from worker.pipeline.job import content_part, read_content_part
 from worker.pipeline.scoring import FlowLimits, ScoringFlow
@@ -347,6 +347,49 @@ def test_a_cancelled_job_is_dropped_unless_somebody_follows_it(rig: Rig) -> None
     eventually(lambda: len(outcomes) == 2)
     time.sleep(0.05)
     assert [outcome.creative.creative_id for outcome in outcomes] == ["b", "c"]
+
+
+def test_a_job_cancelled_while_it_waits_for_the_engine_leaves_its_content_to_the_next() -> None:
+    rig = Rig(batch_size=1)
+    rig.decode.gate.set()
+    rig.engines.hang.clear()
+    first = rig.submit("busy")
+    eventually(lambda: rig.engines.batches)
+    outcomes: list[Any] = []
+    waiting = rig.flow.submit(Creative("a", 1, "again"), outcomes.append)
+    eventually(lambda: len(rig.flow._loop._batcher) == 1)
+    waiting.cancel()
+    rig.engines.hang.set()
+    eventually(lambda: all(first))
+    eventually(lambda: not rig.flow._inflight)
+    assert outcomes == []
+    assert all(rig.score("again"))
+    rig.flow.close()
+
+
+def test_children_that_do_not_start_end_the_worker_and_condemn_nobody(rig: Rig) -> None:
+    rig.decode.gate.set()
+    rig.ocr.error = FatalError("child processes don't start", exit_code=3)
+    outcomes = rig.submit("one", "two")
+    eventually(lambda: rig.fatal)
+    assert isinstance(rig.fatal[0], FatalError)
+    assert rig.flow.lost is rig.fatal[0]
+    assert outcomes == [None, None]
+
+
+def test_an_ocr_that_breaks_is_an_ocr_that_failed(rig: Rig) -> None:
+    rig.decode.gate.set()
+    rig.ocr.error = MemoryError()
+    (outcome,) = rig.score("one")
+    assert [(error.head, error.code) for error in outcome.errors] == [("ocr", "ocr_failed")]
+
+
+def test_an_engine_thread_that_fails_is_fatal_and_not_silent(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.decode.gate.set()
+    monkeypatch.setattr(rig.flow._loop, "_after", lambda _job: 1 / 0)
+    rig.submit("one", ocr_text="")
+    eventually(lambda: rig.fatal)
+    assert "ZeroDivisionError" in str(rig.fatal[0])
 
 
 def test_batches_gather_what_arrives_together(rig: Rig) -> None:
