@@ -125,7 +125,7 @@ class Source:
         self._membership.polled()
         return [
             Record(
-                Origin(message.topic, message.partition, message.offset, max(0, message.timestamp)),
+                Origin(message.topic, message.partition, message.offset, message.timestamp),
                 message.key,
                 message.value,
                 tuple((name, content) for name, content in message.headers),

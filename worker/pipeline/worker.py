@@ -190,8 +190,13 @@ class Worker:
         back = {
             partition for partition in polled if before.get(partition, now.get(partition)) is not now.get(partition)
         }
-        for partition in back & now.keys():
-            self._source.rewind(partition)
+        try:
+            for partition in back & now.keys():
+                self._source.rewind(partition)
+        except KafkaError as error:  # the broker went away meanwhile: all partitions go back once it answers
+            _log.warning("rewind_waits", error=type(error).__name__)
+            self._rewinding.set()
+            return []
         return [record for record in records if record.origin.partition in now.keys() - back]
 
     def _admit(self, record: Record) -> None:
