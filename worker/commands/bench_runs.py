@@ -28,6 +28,9 @@ from worker.settings_schema import Settings
 Rigs = Callable[[], AbstractContextManager[Rig]]
 WARM = 0.2
 """Share of the creatives, at the beginning, that doesn't count."""
+KNOWN = 256
+"""Different contents, at least, of creatives that the cache knows: more than are in flight, so that few wait for an
+equal one instead of asking the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,12 @@ def saturated(rigs: Rigs, settings: Settings, supply: Supply, count: int, *, cac
     """The whole worker with `count` creatives waiting from the start. cached: it has scored their content before."""
     tails = [next(supply.tails) for _ in range(count)]
     if cached:
+        different = min(count, len(supply.samples) * -(-KNOWN // len(supply.samples)))
         with rigs() as rig:
-            rig.offer(supply.take([time.monotonic()] * count, tails))
+            rig.offer(supply.take([time.monotonic()] * different, tails[:different]))
             rig.start()
-            gather(rig, count)
+            gather(rig, different)
+        tails = [tails[index % different] for index in range(count)]
     with rigs() as rig:
         rig.offer(supply.take([time.monotonic()] * count, tails))
         rig.start()
