@@ -18,7 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.rewrites import drop_unused
+from admodels.runtime.tensorrt_graph import drop_unused
 
 Eight = Literal["int8", "fp8"]
 Feeds = Mapping[str, NDArray[Any]]
@@ -67,7 +67,7 @@ def quantise_products(
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(kept)
-    drop_unused(model)
+    drop_unused(model.graph)
     return ranges
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from admodels.runtime.tensorrt_graph import drop_unused
+
 
 def cast_images_first(model: onnx.ModelProto) -> None:
     """A uint8 input that is moved and then cast is cast and then moved: TensorRT wants the Cast first. In place."""
@@ -59,14 +61,7 @@ def fold_norms(model: onnx.ModelProto) -> None:
         conv.input.extend(names)
         conv.output[0] = result
         graph.node.remove(norm)
-    drop_unused(model)
-
-
-def drop_unused(model: onnx.ModelProto) -> None:
-    """Remove constants that no node reads, in place."""
-    used = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
-    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
-        model.graph.initializer.remove(tensor)
+    drop_unused(graph)
 
 
 def _retype(graph: onnx.GraphProto, name: str, source: onnx.ValueInfoProto) -> None:

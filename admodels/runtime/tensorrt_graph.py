@@ -6,8 +6,6 @@ files; ONNX Runtime folds them when it loads), and a uint8 input that is moved b
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
@@ -33,7 +31,7 @@ def for_tensorrt(model: bytes) -> bytes:
     _widen_gathered_tables(graph)
     while _fold_once(graph):
         pass
-    _drop_unused(graph)
+    drop_unused(graph)
     # Types and shapes noted for what lies between may be the old ones.
     del graph.value_info[:]
     return proto.SerializeToString()
@@ -91,11 +89,11 @@ def _fold_once(graph: onnx.GraphProto) -> bool:
     return False
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = Counter(name for node in graph.node for name in node.input)
-    for tensor in list(graph.initializer):
-        if not used[tensor.name]:
-            graph.initializer.remove(tensor)
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove constants that no node reads and that are no output, in place."""
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
 
 
 def _target(node: onnx.NodeProto) -> int:
