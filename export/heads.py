@@ -78,7 +78,10 @@ class Ready:
 
 def prepare(checkpoint: Checkpoint, models: Path) -> Ready:
     """Raises CheckpointError, BundleError as `export_head` does."""
-    if (form := checkpoint.training.get("form", "both")) != "both":
+    form, served_forms = checkpoint.training.get("form", "both"), ["both"]
+    if checkpoint.spec.architecture == "deepm2ad":
+        served_forms.append("text")  # its other side are objects, which serving hasn't got
+    if form not in served_forms:
         raise CheckpointError(
             f"the run was trained on {form} alone, and serving gives every head pictures and words; fit it without form"
         )
@@ -99,7 +102,12 @@ def trace(ready: Ready, opset: int) -> onnx.ModelProto:
         }
         for name, value in ready.example.items()
     }
-    return export_graph(ready.module, ready.example, outputs=ready.module.outputs, dynamic=dynamic, opset=opset)
+    graph = export_graph(ready.module, ready.example, outputs=ready.module.outputs, dynamic=dynamic, opset=opset)
+    if ready.module.architecture == "deepm2ad":
+        # The exporter notes the example's number of words as every LSTM's, and ONNX Runtime plans its memory by that.
+        for value in graph.graph.value_info:
+            value.type.tensor_type.ClearField("shape")
+    return graph
 
 
 def load_encoders(checkpoint: Checkpoint, models: Path) -> tuple[Bundle, ...]:
@@ -114,7 +122,10 @@ def load_encoders(checkpoint: Checkpoint, models: Path) -> tuple[Bundle, ...]:
             )
         bundles.append(bundle)
     if not bundles and checkpoint.spec.image_encoder is None:
-        raise CheckpointError("the checkpoint names no encoders, neither shared ones nor its own; fit it over images")
+        raise CheckpointError(
+            "the checkpoint names no encoders, neither shared ones nor its own: word vectors of its own aren't served; "
+            "fit it over images, or over a text encoder's tokens (subwords.dim = 0)"
+        )
     return tuple(bundles)
 
 

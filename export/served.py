@@ -5,7 +5,8 @@ B batch, L tokens, W words, G rows of one word, C channels, E token width.
 A head on shared encoders reads their outputs: `c1` … `c5` (float B×C×h×w, those that it lists), `tokens` (float
 B×L×E), `attention_mask` (int64 B×L). A model with encoders of its own reads `image` (uint8 B×H×W×3), `input_ids` and
 `attention_mask` (int64 B×L). MVLA also reads `copy_mask` (int64 B×L, 1 at the copy's tokens); DeepM2AD reads, in place
-of tokens, `words` (its table's rows, int64 B×W×G, or vectors, float B×W×F) and `word_mask` (int64 B×W).
+of tokens, `words` (its table's rows, int64 B×W×G, or vectors, float B×W×F) and `word_mask` (int64 B×W). Where it was
+trained without pixels, on a shared text encoder's tokens, it reads these alone: nothing detects objects when it serves.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class ServedModel(nn.Module):
     ) -> tuple[Tensor, ...]:
         maps: Any = image if self.own_image else [m for m in (c1, c2, c3, c4, c5) if m is not None]
         text = input_ids if self.own_text else tokens
-        if self.architecture == "deepm2ad":
+        if self.architecture == "deepm2ad" and tokens is not None:
+            output = self.model(None, None, None, tokens, attention_mask)
+        elif self.architecture == "deepm2ad":
             output = self.model(maps, words, word_mask)
         elif self.architecture == "mvla" and self.own_text:
             output = self.model(maps, text, attention_mask, copy_mask)
@@ -75,6 +78,8 @@ def served(spec: ModelSpec, model: nn.Module | None = None) -> ServedModel:
 def inputs_of(spec: ModelSpec) -> tuple[str, ...]:
     """Names of the graph's inputs, in order."""
     maps = ("image",) if spec.image_encoder else tuple(spec.encoders[0].outputs.values())
+    if spec.architecture == "deepm2ad" and maps == ("tokens",):
+        return ("tokens", "attention_mask")
     if spec.architecture == "deepm2ad":
         return (*maps, "words", "word_mask")
     text = ("input_ids" if spec.text_encoder else "tokens", "attention_mask")

@@ -59,6 +59,11 @@ def spec_of(size: str, name: Architecture, models: Path) -> ModelSpec:
         labels = dict.fromkeys(CLASSES, ("a", "b", "c")) | {"keywords": tuple("abcdefgh")}
     elif name == "mvla":
         labels = {"sentiment": ("negative", "neutral", "positive"), "anps": tuple(f"pair_{n}" for n in range(20))}
+    elif name == "deepm2ad":
+        labels = {
+            "topics": tuple(f"topic_{n}" for n in range(38)),
+            "emotions": tuple(f"emotion_{n}" for n in range(30)),
+        }
     if size == "paper":
         return paper_spec(name, labels=labels)
     image, text = (load_bundle(models / encoder / "1") for encoder in ("mobilenetv2", "minilm"))

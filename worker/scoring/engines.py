@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from admodels.contract.bundle import Bundle, canonical_json
+from admodels.contract.bundle import Bundle, BundleError, canonical_json
 from admodels.runtime.runner import EngineError, Runner
 from worker.scoring.feeds import Encoded, Loaded, OutOfMemory, Prepared, Tokens, check_fed, isolated, own_inputs
 from worker.scoring.parts import Part, parts
@@ -53,6 +53,12 @@ class Engines:
         self._heads = {
             head: [Loaded.load(bundle, make_runner) for bundle in bundles] for head, bundles in heads.items()
         }
+        for head, bundles in heads.items():
+            if head == "sentiment" and not any("sentiment" in bundle.manifest.labels for bundle in bundles):
+                raise BundleError(
+                    f"bundle {bundles[0].label} tells no polarity, which every event's sentiment has: name one that does "
+                    "(fgmfn, mvla) beside it in ADSCORE_MODELS__SENTIMENT"
+                )
         loaded_heads = [item for items in self._heads.values() for item in items]
         for item in loaded_heads:
             check_fed(item.bundle, {digest: encoder.bundle for digest, encoder in self._encoders.items()})
