@@ -56,8 +56,8 @@ class Engines:
         for head, bundles in heads.items():
             if head == "sentiment" and not any("sentiment" in bundle.manifest.labels for bundle in bundles):
                 raise BundleError(
-                    f"bundle {bundles[0].label} tells no polarity, which every event's sentiment has: name one that does "
-                    "(fgmfn, mvla) beside it in ADSCORE_MODELS__SENTIMENT"
+                    f"bundle {bundles[0].label} tells no polarity, which every event's sentiment has: name one that "
+                    "does (fgmfn, mvla) beside it in ADSCORE_MODELS__SENTIMENT"
                 )
         loaded_heads = [item for items in self._heads.values() for item in items]
         for item in loaded_heads:
