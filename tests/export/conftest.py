@@ -49,7 +49,11 @@ def run(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "best",
         build(spec),
         spec,
-        served=Served(calibration={"ctr": Calibration(kind="platt", a=0.9, b=-0.1)}, base_rate=0.02),
+        served=Served(
+            calibration={"ctr": Calibration(kind="platt", a=0.9, b=-0.1)},
+            base_rate=0.02,
+            bucket_edges={"ctr": (0.8, 1.2)},
+        ),
         metrics={"ctr/auc": 0.5},
         training={"seed": 0, "data": "none"},
         recorded={"image": pixels, "input_ids": ids, "attention_mask": mask},
