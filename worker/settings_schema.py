@@ -6,8 +6,7 @@ Units are in the names. Nothing here reads the environment or a file: that is `w
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,38 +19,12 @@ from pydantic import (
     model_validator,
 )
 
+from worker.settings_types import Bundles, Endpoint, Names, Ocr, Topic, addressed
+
 
 def installed_models() -> Path:
     """The folder of bundles that came with this installation."""
     return Path(__file__).resolve().parent.parent / "models"
-
-
-def _split(value: Any) -> Any:
-    items = value.split(",") if isinstance(value, str) else value
-    if isinstance(items, list):
-        return tuple(item.strip() if isinstance(item, str) else item for item in items if item != "")
-    return items
-
-
-def _addressed(url: str) -> str:
-    """No URL, or one with a host and a port that a connection can be made to. Raises ValueError."""
-    if url:
-        parts = urlsplit(url)
-        if not parts.hostname:
-            raise ValueError("names no host")
-        if parts.port == 0:  # a port that is none at all has raised by itself
-            raise ValueError("Port out of range 1-65535")
-        parts.hostname.encode("idna")
-    return url
-
-
-Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_split)]
-"""A list: comma-separated text, or a TOML array."""
-Bundle = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_.-]{0,31})?$")]
-Bundles = Annotated[tuple[Bundle, ...], BeforeValidator(_split)]
-Endpoint = Annotated[str, Field(pattern=r"^(https?://[^\s/?#@]+)?$"), AfterValidator(_addressed)]
-Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-Ocr = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*$")]
 
 
 class _Group(BaseModel):
@@ -338,7 +311,7 @@ class TensorRt(_Group):
 class Tracing(_Group):
     """Traces by OpenTelemetry; needs the extra `adscore[tracing]`, which the image has."""
 
-    endpoint: Annotated[str, AfterValidator(_addressed)] = Field(
+    endpoint: Annotated[str, AfterValidator(addressed)] = Field(
         default="",
         pattern=r"^(https?://[^\s/?#@]+(/[^\s?#@]*)?)?$",
         description="Where traces go (OTLP over HTTP), like http://collector:4318/v1/traces; empty: tracing is off.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,3 +67,17 @@ def serving(handler: Handler | bytes, tls: ssl.SSLContext | None = None) -> Iter
         for connection in open_connections:
             connection.close()
         thread.join(5)
+
+
+def drip(before: bytes) -> Handler:
+    def answer(connection: socket.socket, _head: bytes) -> None:
+        connection.sendall(before)
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.02)
+
+    return answer
+
+
+def hang(connection: socket.socket, _head: bytes) -> None:
+    connection.recv(1)

@@ -4,55 +4,24 @@ from __future__ import annotations
 
 import gzip
 import socket
-import ssl
-import subprocess
 import time
-from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
-from tests.worker.intake.servers import Handler, Server, serving
-from worker.errors import Code, CreativeError, Stage
-from worker.intake import http_source
+from tests.worker.intake.fetching import CAP, OK, short_backoff, source, verdict
+from tests.worker.intake.servers import Handler, Server, drip, hang, serving
+from worker.errors import Code
 from worker.intake.addresses import Address
-from worker.intake.hosts import AllowList
-from worker.intake.http_source import HttpSource
 from worker.intake.pinned import Deadline
 
-CAP = 100_000
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-
-
-@pytest.fixture(autouse=True)
-def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_source, "_BACKOFF_SECONDS", 0.005)
-
-
-def loopback(_name: str, _timeout: float) -> list[Address]:
-    return [ip_address("127.0.0.1")]
-
-
-def source(
-    *entries: str,
-    resolve: Callable[[str, float], list[Address]] = loopback,
-    tls: ssl.SSLContext | None = None,
-) -> HttpSource:
-    return HttpSource(AllowList(entries), CAP, tls=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), resolve=resolve)
+__all__ = ["short_backoff"]
 
 
 def fetch(server: Server, path: str = "/c.jpg", seconds: float = 5.0, *more: str) -> bytes:
     allowed = source(f"http://127.0.0.1:{server.port}", *more)
     return allowed.read(f"http://127.0.0.1:{server.port}{path}", Deadline(seconds))
-
-
-def verdict(call: Callable[[], object]) -> CreativeError:
-    with pytest.raises(CreativeError) as caught:
-        call()
-    assert caught.value.stage is Stage.FETCH
-    assert "canary" not in caught.value.message
-    return caught.value
 
 
 def test_a_plain_fetch_asks_for_nothing_but_the_image() -> None:
@@ -293,20 +262,6 @@ def test_exactly_the_cap_is_good() -> None:
         assert len(fetch(server)) == CAP
 
 
-def drip(before: bytes) -> Handler:
-    def answer(connection: socket.socket, _head: bytes) -> None:
-        connection.sendall(before)
-        while True:
-            connection.sendall(b"x")
-            time.sleep(0.02)
-
-    return answer
-
-
-def hang(connection: socket.socket, _head: bytes) -> None:
-    connection.recv(1)
-
-
 def slow_redirects(connection: socket.socket, _head: bytes) -> None:
     time.sleep(0.12)
     connection.sendall(redirect("/again"))
@@ -367,51 +322,3 @@ def test_retries_stop_at_the_deadline() -> None:
         error = verdict(lambda: fetch(server, "/", 0.15))
         assert time.monotonic() - started < 0.5
     assert error.code is Code.FETCH_FAILED
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for cdn.example, with its key in the same file."""
-    file = tmp_path_factory.mktemp("tls") / "cdn.pem"
-    names = ("-subj", "/CN=cdn.example", "-addext", "subjectAltName=DNS:cdn.example")
-    kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    command = ["openssl", "req", *kind, *names, "-keyout", str(file), "-out", str(file) + ".crt"]
-    subprocess.run(command, check=True, capture_output=True)
-    file.write_text(file.read_text() + Path(str(file) + ".crt").read_text())
-    return file
-
-
-def https(certificate: Path, server: Server, name: str, *, trusted: bool = True, seconds: float = 5.0) -> bytes:
-    context = ssl.create_default_context(cafile=str(certificate) if trusted else None)
-    allowed = source(f"{name}:{server.port}", "127.0.0.1", tls=context)
-    return allowed.read(f"https://{name}:{server.port}/", Deadline(seconds))
-
-
-def server_side(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
-
-
-def test_https_keeps_the_name_while_it_connects_to_the_address(certificate: Path) -> None:
-    with serving(OK, server_side(certificate)) as server:
-        assert https(certificate, server, "cdn.example") == b"hello"
-    assert f"Host: cdn.example:{server.port}".encode() in server.seen[0]
-
-
-def test_a_certificate_for_another_name_or_of_a_stranger_is_not_taken(certificate: Path) -> None:
-    with serving(OK, server_side(certificate)) as server:
-        for name, trusted in (("other.example", True), ("cdn.example", False)):
-            error = verdict(lambda name=name, trusted=trusted: https(certificate, server, name, trusted=trusted))
-            assert (error.code, error.retryable) == (Code.FETCH_FAILED, False)
-    assert server.seen == []
-
-
-def test_slow_tls_gets_the_deadline_and_no_more(certificate: Path) -> None:
-    dripping = drip(b"HTTP/1.1 200 OK\r\n\r\n")
-    with serving(dripping, server_side(certificate)) as body, serving(hang) as handshake:
-        for server in (body, handshake):
-            started = time.monotonic()
-            error = verdict(lambda server=server: https(certificate, server, "cdn.example", seconds=0.4))
-            assert time.monotonic() - started < 1.2
-            assert error.code is Code.FETCH_TIMEOUT
